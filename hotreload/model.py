@@ -1,0 +1,260 @@
+"""The immutable values that flow through hotreload: from the shim, the watcher and the hosts to session and reporters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+OK = "ok"
+SAME = "same"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why something was refused. ``code`` is stable (``"E-ABI"``); the texts are for people and may be empty."""
+
+    code: str
+    reason: str
+    found: str = ""
+    expected: str = ""
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A patch module: its manifest's name and version, its content, and the build output it came from."""
+
+    name: str
+    version: int
+    build_id: str
+    path: str
+    content: int = 0
+
+    @property
+    def short_id(self) -> str:
+        """The first eight digits of the build id, or of the content's hash."""
+        return self.build_id[:8] if self.build_id else f"{self.content:016x}"[:8]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a manifest: the slot's symbol and the function's virtual address in the file."""
+
+    symbol: str
+    function: int
+    flags: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What preflight read from a module's bytes. Addresses are virtual, 0 for none; warnings are stable words."""
+
+    module: Module
+    entries: tuple[Entry, ...]
+    address: int
+    on_load: int
+    on_unload: int
+    warnings: tuple[str, ...]
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        return tuple(entry.symbol for entry in self.entries)
+
+
+class ChangeKind(Enum):
+    """What a commit did to a slot."""
+
+    SWAPPED = "swapped"
+    UNDECLARED = "undeclared"
+    KEPT = "kept"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A slot's version before and after a commit."""
+
+    symbol: str
+    before: int
+    after: int
+    kind: ChangeKind = ChangeKind.SWAPPED
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one module's load, rejection or rollback did in one host.
+
+    ``code`` is ``"ok"``, ``"same"`` or the failure's code. ``us`` maps the steps ``stage``, ``preflight``, ``layout``,
+    ``same``, ``open``, ``check``, ``on_load``, ``commit`` and ``total`` to microseconds.
+    """
+
+    code: str
+    module: Module
+    generation: int
+    changes: tuple[Change, ...] = ()
+    failure: Failure | None = None
+    us: Mapping[str, int] = field(default_factory=dict)
+    staged: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A running host as it introduced itself. ``started`` is in seconds since the epoch."""
+
+    pid: int
+    name: str
+    started: float = 0.0
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A settled build output: either its manifest, or why preflight refuses it. ``settled`` is ``time.monotonic()``."""
+
+    path: Path
+    settled: float
+    manifest: Manifest | None = None
+    failure: Failure | None = None
+    existing: bool = False
+    """True when it was there before the watch began."""
+    size: int = 0
+
+
+class SlotState(Enum):
+    """What runs in a slot."""
+
+    FALLBACK = "fallback"
+    LIVE = "live"
+    UNDECLARED = "undeclared"
+    PROBATION = "probation"
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRecord:
+    """A slot as the black box describes it; times in seconds since the epoch, 0 for never."""
+
+    symbol: str
+    index: int
+    version: int
+    state: SlotState
+    module: Module | None
+    generation: int
+    swaps: int
+    swapped_at: float
+    calls_base: int
+    calls_at_swap: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleRecord:
+    """A module as the black box describes it. ``state`` is ``live``, ``retired`` or ``unloaded``."""
+
+    module: Module
+    state: str
+    reason: str
+    generation: int
+    loaded_at: float
+    bytes: int
+    staged: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One host's black box at one moment.
+
+    ``calls[i]`` and ``in_flight[i]`` belong to ``slots[i]``: exact calls since the host began, and threads inside now.
+    ``slots`` and ``modules`` are the very objects of the previous snapshot while nothing was swapped.
+    """
+
+    time: float
+    """``time.monotonic()`` of the reading, seconds."""
+    host: Host
+    generation: int
+    alive: bool
+    slots: tuple[SlotRecord, ...]
+    modules: tuple[ModuleRecord, ...]
+    calls: Sequence[int]
+    in_flight: Sequence[int]
+    blocked: str = ""
+    """Names the thread and slot that a grace period waits for; empty when none does."""
+
+    def calls_on_version(self, row: int) -> int:
+        """Calls that reached ``slots[row]`` since its last change."""
+        return max(0, self.calls[row] - self.slots[row].calls_at_swap)
+
+
+class EventKind(Enum):
+    """The fixed event names of DESIGN.md section 9; ``NOTE`` is for people and never in ``--json``."""
+
+    ATTACH = "attach"
+    DETACH = "detach"
+    CANDIDATE = "candidate"
+    SAME = "same"
+    REJECT = "reject"
+    SWAP = "swap"
+    ROLLBACK = "rollback"
+    RETIRE = "retire"
+    UNLOAD = "unload"
+    CRASH = "crash"
+    BUILD = "build"
+    NOTE = "note"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One thing that happened, as every reporter shows it. ``time`` is in seconds since the epoch (UTC)."""
+
+    kind: EventKind
+    time: float
+    host: Host | None = None
+    module: Module | None = None
+    changes: tuple[Change, ...] = ()
+    code: str = ""
+    reason: str = ""
+    fix: str = ""
+    found: str = ""
+    expected: str = ""
+    us: Mapping[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+class WatchMode(Enum):
+    """How an output directory is being watched."""
+
+    INOTIFY = "inotify"
+    POLLING = "polling"
+    WAITING = "waiting"
+    """The directory does not exist yet; its nearest existing ancestor is watched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """A watched output directory."""
+
+    path: Path
+    mode: WatchMode = WatchMode.WAITING
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The watcher's event: outputs that settled together, to be swapped together."""
+
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Settling:
+    """The watcher's event: an output has had a writer, or bytes missing, for ``seconds``."""
+
+    path: Path
+    seconds: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryChanged:
+    """The watcher's event: how a directory is watched has changed."""
+
+    directory: Directory

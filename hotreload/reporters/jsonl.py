@@ -1,0 +1,66 @@
+"""One JSON object a line, for programs. The keys are those of DESIGN.md section 9."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any, TextIO
+
+from hotreload.meter import HostView
+from hotreload.model import EventKind, Record
+from hotreload.reporters.pipe import silence
+from hotreload.reporters.wording import failure_code
+from hotreload.session import State
+
+
+class JsonReporter:
+    """Writes each record to ``stream`` and flushes it, so that a reader sees it at once. Notes are for people: left out."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.broken = False
+
+    def start(self) -> None:
+        """Nothing to prepare."""
+
+    def update(self, state: State, hosts: Mapping[int, HostView]) -> None:
+        """State is no event."""
+
+    def record(self, record: Record) -> None:
+        if self.broken or record.kind is EventKind.NOTE:
+            return
+        try:
+            # ASCII only: a reader with another encoding, or a path that is no text, must not break a line.
+            self._stream.write(json.dumps(as_object(record)) + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):
+            self.broken = True
+            silence(self._stream)
+
+    def close(self) -> None:
+        """Every line is already flushed."""
+
+
+def as_object(record: Record) -> dict[str, Any]:
+    """The record as ``--json`` prints it; keys without content are left out."""
+    host, module = record.host, record.module
+    everything = {
+        "event": record.kind.value,
+        "time": rfc3339(record.time),
+        "host": host and {"pid": host.pid, "name": host.name},
+        "module": module
+        and {"name": module.name, "version": module.version, "build_id": module.build_id, "path": module.path},
+        "slots": [{"symbol": item.symbol, "from": item.before, "to": item.after} for item in record.changes],
+        "code": failure_code(record),
+        "reason": record.reason,
+        "fix": record.fix,
+        "us": dict(record.us),
+    }
+    return {key: value for key, value in everything.items() if value}
+
+
+def rfc3339(when: float) -> str:
+    """A moment in seconds since the epoch as UTC with milliseconds: ``2026-01-31T09:30:00.250Z``."""
+    moment = datetime.fromtimestamp(when, tz=timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

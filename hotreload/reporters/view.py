@@ -1,0 +1,860 @@
+"""The dashboard's picture of a session: ``render(state, hosts, ui, width, height, now) -> Screen``. Pure, no terminal.
+
+Three forms, and never a refusal: the full one from 80 x 20, a compact one below, one line of facts below 40 x 6.
+Only what is visible is turned into text, so a host with thousands of slots costs what its visible rows cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from hotreload.meter import BUCKETS, HostView
+from hotreload.model import Change, EventKind, Module, Record, SlotRecord, SlotState, WatchMode
+from hotreload.reporters.panes import Pane, label, labelled, rule, share
+from hotreload.reporters.screen import (
+    Line,
+    Run,
+    Screen,
+    cells,
+    cut,
+    cut_middle,
+    cut_start,
+    fit,
+    left,
+    right,
+    spread,
+    width_of,
+    wrap,
+)
+from hotreload.reporters.ui import Sort, Ui, bindings, focus, ordered, press, selected_row
+from hotreload.reporters.wording import (
+    change,
+    changes,
+    clean,
+    clock,
+    count,
+    failure_code,
+    host_title,
+    milliseconds,
+    module_title,
+    outcome,
+    span,
+    steps,
+    total,
+    uptime,
+    what,
+)
+from hotreload.session import Build, BuildPhase, HostState, State
+
+__all__ = ["HostView", "Sort", "Ui", "press", "render", "sparkline"]
+
+FULL = (80, 20)
+COMPACT = (40, 6)
+_LEVELS = "▁▂▃▄▅▆▇"
+_SEARCHED = 40  # records looked through for a slot's past: one record may name thousands of slots
+
+_SIGNS = {
+    SlotState.FALLBACK: ("faint", "○"),
+    SlotState.LIVE: ("good", "●"),
+    SlotState.PROBATION: ("warn", "◆"),
+    SlotState.UNDECLARED: ("warn", "?"),
+}
+_TONES = {
+    EventKind.ATTACH: "accent",
+    EventKind.DETACH: "warn",
+    EventKind.SWAP: "good",
+    EventKind.REJECT: "bad",
+    EventKind.ROLLBACK: "warn",
+    EventKind.CRASH: "bad",
+    EventKind.SAME: "faint",
+    EventKind.NOTE: "faint",
+    EventKind.CANDIDATE: "faint",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What one frame shows, looked up once."""
+
+    state: State
+    hosts: Mapping[int, HostView]
+    ui: Ui
+    now: float
+    pid: int | None
+    host: HostState | None
+    view: HostView | None
+    rows: Sequence[int]
+    selected: int | None
+
+    @property
+    def alive(self) -> bool:
+        return self.view is not None and self.view.snapshot.alive and (self.host is None or self.host.attached)
+
+    def ago(self, when: float) -> str:
+        return f"{span(self.now - when)} ago"
+
+
+def render(state: State, hosts: Mapping[int, HostView], ui: Ui, width: int, height: int, now: float) -> Screen:
+    """The frame for a terminal of ``width`` by ``height`` cells; ``now`` in seconds since the epoch."""
+    scene = _look_up(state, hosts, ui, now)
+    if width < COMPACT[0] or height < COMPACT[1]:
+        lines = _tiny(scene, width, height)
+    elif width < FULL[0] or height < FULL[1]:
+        lines = _compact(scene, width, height)
+    else:
+        lines = _full(scene, width, height)
+    lines += [[] for _ in range(height - len(lines))]
+    return Screen(tuple(tuple(fit(line, width)) for line in lines[: max(0, height)]), width)
+
+
+def sparkline(history: Sequence[float], width: int) -> str:
+    """The last BUCKETS seconds in ``width`` cells, newest right: blank where nothing is known, a dot for no calls.
+
+    The highest bar is 7/8 of a cell, so that the lines of two busy slots do not melt into a wall.
+    """
+    group = -(-BUCKETS // width)
+    known = [max(history[max(0, end - group) : end]) for end in range(len(history), 0, -group)][:width][::-1]
+    highest = max(known, default=0.0)
+    if highest <= 0:
+        return ("·" * len(known)).rjust(width)
+    top = len(_LEVELS) - 1
+    return "".join("·" if x <= 0 else _LEVELS[round(x / highest * top)] for x in known).rjust(width)
+
+
+def _look_up(state: State, hosts: Mapping[int, HostView], ui: Ui, now: float) -> Scene:
+    pid = focus(state, hosts, ui)
+    view = hosts.get(pid) if pid is not None else None
+    rows = ordered(view, ui) if view else []
+    selected = selected_row(view, ui, rows) if view else None
+    host = state.hosts.get(pid) if pid is not None else None
+    return Scene(state, hosts, ui, now, pid, host, view, rows, selected)
+
+
+# ---- the three forms ----
+
+
+def _full(scene: Scene, width: int, height: int) -> list[Line]:
+    inner = width - 4
+    lines: list[Line] = [rule("╭", _title(scene), _standing(scene), "╮", width)]
+    lines += [_boxed(line, inner) for line in _header(scene, inner)]
+    panes = _help_panes(scene) if scene.ui.help else _panes(scene, inner, compact=False)
+    for pane, rows in share(panes, height - len(lines) - 2):
+        lines.append(rule("├", pane.title, pane.note, "┤", width, pane.tone))
+        body = pane.draw(rows)[:rows]
+        body += [[] for _ in range(rows - len(body))]
+        lines += [_boxed(line, inner, pane.tone) for line in body]
+    while len(lines) < height - 2:
+        lines.append(_boxed([], inner))
+    lines.append(rule("╰", _generation(scene), _tally(scene), "╯", width))
+    lines.append(_footer(scene, width))
+    return lines
+
+
+def _compact(scene: Scene, width: int, height: int) -> list[Line]:
+    lines: list[Line] = [spread(_title(scene), _standing(scene), width)]
+    if height >= 8:
+        lines += islice(_header(scene, width, brief=True), 2)
+    panes = _help_panes(scene) if scene.ui.help else _panes(scene, width, compact=True)
+    for pane, rows in share(panes, height - len(lines) - 1):
+        lines.append(rule("─", pane.title, pane.note, "─", width, pane.tone))
+        body = pane.draw(rows)[:rows]
+        lines += body + [[] for _ in range(rows - len(body))]
+    lines += [[] for _ in range(height - 1 - len(lines))]
+    lines.append(_footer(scene, width))
+    return lines
+
+
+def _tiny(scene: Scene, width: int, height: int) -> list[Line]:
+    """The most important fact first, as one line may be all there is."""
+    state, lines = scene.state, list[Line]()
+    if state.rejection:
+        code = failure_code(state.rejection) or "REJECTED"
+        lines.append([("bad", f"✗ {code} "), ("", _rejected_name(state.rejection))])
+    lines.append(_tiny_status(scene))
+    if scene.view and scene.selected is not None:
+        slot = scene.view.snapshot.slots[scene.selected]
+        rate = _rate_text(scene, scene.selected)
+        spark = sparkline(scene.view.meter.history(scene.selected), 6)
+        room = width - width_of(rate) - 8
+        lines.append([("strong", cut_middle(clean(slot.symbol), room)), ("", f" {rate} "), ("spark", spark)])
+    if state.records:
+        record = state.records[-1]
+        lines.append([("faint", clock(record.time) + " "), (_tone(record), record.kind.value), ("", f" {what(record)}")])
+    if height > len(lines):
+        lines += [[] for _ in range(height - 1 - len(lines))]
+        lines.append(_footer(scene, width))
+    return lines
+
+
+def _tiny_status(scene: Scene) -> Line:
+    if scene.host is None and scene.view is None:
+        return [("warn", "○ waiting for a host")]
+    newest = _newest_slot(scene)
+    runs = f"{clean(newest.module.name)} v{newest.module.version}" if newest and newest.module else "built-in code"
+    if not scene.alive:
+        return [("bad", "✗ gone "), ("", f"ran {runs}")]
+    paused: list[Run] = [("warn", "PAUSED ")] if scene.state.paused else []
+    sign: Run = ("good", "● ") if newest and newest.module else ("faint", "○ ")
+    return [*paused, sign, ("", f"{runs} {_calls_a_second(scene)}")]
+
+
+# ---- header and footer ----
+
+
+def _title(scene: Scene) -> list[Run]:
+    runs: list[Run] = [("name", "hotreload")]
+    host = scene.host.host if scene.host else scene.view.snapshot.host if scene.view else None
+    if host:
+        runs += [("frame", " · "), ("title", cut_middle(clean(host.name), 28)), ("", f"  pid {host.pid}")]
+        if host.started and scene.alive:
+            runs.append(("", f"  up {uptime(scene.now - host.started)}"))
+    return runs
+
+
+def _standing(scene: Scene) -> list[Run]:
+    runs: list[Run] = []
+    if scene.state.paused:
+        runs += [("warn", f"▮▮ PAUSED, {scene.state.held} held"), ("frame", " · ")]
+    if scene.host is None and scene.view is None:
+        return [*runs, ("warn", "○ waiting for a host")]
+    if scene.alive:
+        return [*runs, ("good", "● attached")]
+    since = f" since {clock(scene.host.since)}" if scene.host and scene.host.since else ""
+    return [*runs, ("bad", f"✗ host gone{since}")]
+
+
+def _header(scene: Scene, width: int, brief: bool = False) -> list[Line]:
+    lines: list[Line] = []
+    if scene.view is not None and not scene.alive:
+        why = clean(scene.host.gone) if scene.host and scene.host.gone else "the host exited"
+        lines.append([label("gone", "bad"), ("bad", why), ("", ". Below is its last known state.")])
+    lines.append(_runs(scene))
+    if brief and scene.view is not None:
+        build = scene.state.build
+        if build and build.phase in (BuildPhase.RUNNING, BuildPhase.FAILED):
+            lines.append([label("build"), *_build_state(build, scene.now)])
+        return lines
+    build_runs = [("faint", "build  "), *_build_state(scene.state.build, scene.now)] if scene.state.build else []
+    lines.insert(0, spread(_watching(scene, width - cells(build_runs) - 3), build_runs, width))
+    if len(scene.state.hosts) > 1:
+        lines.append(_strip(scene, width))
+    if scene.view and scene.view.snapshot.blocked:
+        lines.append([label("waiting", "warn"), ("warn", clean(scene.view.snapshot.blocked))])
+    return lines
+
+
+def _watching(scene: Scene, width: int) -> Line:
+    runs: list[Run] = [label("watching")]
+    directories = scene.state.directories
+    if not directories:
+        runs.append(("warn", "no directory"))
+    room = max(12, (width - 9) // max(1, min(2, len(directories))) - 12)
+    for place in directories[:2]:
+        runs.append(("strong", cut_start(clean(str(place.path)), room)))
+        if place.mode is WatchMode.WAITING:
+            runs.append(("warn", " not there yet"))
+        else:
+            runs.append(("faint", f" {place.mode.value}"))
+        runs.append(("", "  "))
+    if len(directories) > 2:
+        runs.append(("faint", f"and {len(directories) - 2} more  "))
+    if scene.state.settling:
+        runs.append(("warn", f"settling {clean(scene.state.settling[0].name)}"))
+    return runs
+
+
+def _build_state(build: Build | None, now: float) -> list[Run]:
+    if build is None:
+        return []
+    command = cut(clean(build.command), 24)
+    if build.phase is BuildPhase.RUNNING:
+        return [("warn", f"▸ running {span(now - build.started)}"), ("faint", f"  {command}")]
+    if build.phase is BuildPhase.FAILED:
+        return [("bad", f"✗ failed, exit {build.exit_code}"), ("faint", f"  {clock(build.started + build.seconds)}")]
+    if build.phase is BuildPhase.OK:
+        done = f"✓ ok {build.seconds:.2f} s"
+        return [("good", done), ("faint", f"  {clock(build.started + build.seconds)}  {command}")]
+    return [("faint", f"{command}, not run yet")]
+
+
+def _runs(scene: Scene) -> Line:
+    """What runs now, since when, and whether it is called."""
+    if scene.view is None:
+        return [label("runs"), ("faint", "nothing yet: no host is attached")]
+    slots = scene.view.snapshot.slots
+    newest = _newest_slot(scene)
+    verb = "runs" if scene.alive else "ran"
+    called = f"  {_calls_a_second(scene)}" if scene.alive else ""
+    if newest is None:
+        return [label(verb), ("strong", "built-in code"), ("", f" in all {len(slots)} slots"), ("accent", called)]
+    patched = sum(1 for slot in slots if slot.module is not None)
+    since = f"  since {clock(newest.swapped_at)}, {scene.ago(newest.swapped_at)}"
+    if newest.module is None:
+        title, rest = "built-in code", f"{since} (rolled back)"
+    else:
+        others = sum(1 for item in scene.view.snapshot.modules if item.state == "live") - 1
+        title, rest = module_title(newest.module), f" +{others} more{since}" if others > 0 else since
+    return [
+        label(verb),
+        ("strong", title),
+        ("", rest),
+        ("faint", f"  {patched} of {len(slots)} slots patched"),
+        ("accent", called),
+    ]
+
+
+def _strip(scene: Scene, width: int) -> Line:
+    """All hosts in one line; the focused one has the cursor."""
+    known = list(scene.state.hosts.values())
+    at = next((index for index, item in enumerate(known) if item.host.pid == scene.pid), 0)
+    runs: list[Run] = [label("hosts")]
+    first = max(0, min(at - 1, len(known) - 4))
+    if first:
+        runs.append(("faint", f"{first} more  "))
+    for item in known[first:]:
+        sign: Run = ("good", "● ") if item.attached else ("bad", "✗ ")
+        focused = item.host.pid == scene.pid
+        name = cut_middle(clean(item.host.name), 16)
+        piece: list[Run] = [("cursor", "▸" if focused else " "), sign, ("strong" if focused else "", name)]
+        piece.append(("faint", f" {item.host.pid}{'' if item.attached else ' gone'}  "))
+        if cells(runs) + cells(piece) > width - 8:
+            return [*runs, ("faint", f"+{len(known) - known.index(item)} more")]
+        runs += piece
+    return runs
+
+
+def _generation(scene: Scene) -> list[Run]:
+    return [("faint", f"generation {scene.view.snapshot.generation}")] if scene.view else []
+
+
+def _tally(scene: Scene) -> list[Run]:
+    state = scene.state
+    runs: list[Run] = [("good" if state.swaps else "faint", _plural(state.swaps, "swap")), ("frame", " · ")]
+    runs += [("badly" if state.rejections else "faint", f"{state.rejections} rejected"), ("frame", " · ")]
+    return [*runs, ("warn" if state.rollbacks else "faint", _plural(state.rollbacks, "rollback"))]
+
+
+def _footer(scene: Scene, width: int) -> Line:
+    """The keys valid now; whole ones only."""
+    runs: list[Run] = [("", " ")]
+    if scene.ui.filtering:
+        runs += [("key", "/"), ("input", clean(scene.ui.filter) + " "), ("", "  ")]
+    for binding in bindings(scene.ui, scene.state, scene.hosts):
+        piece = [("key", binding.sign), ("faint", f" {binding.label}  ")]
+        if binding.shown and cells(runs) + cells(piece) - 2 <= width:
+            runs += piece
+    return runs
+
+
+# ---- panes ----
+
+
+def _panes(scene: Scene, inner: int, compact: bool) -> list[Pane]:
+    """The panes of a frame from top to bottom; those with the smaller rank keep their place when rows run short."""
+    found = [
+        _slot_pane(scene, inner),
+        _rejection_pane(scene, inner),
+        _build_pane(scene, inner),
+        _detail_pane(scene, inner) if not compact or scene.ui.details else None,
+        _child_pane(scene, inner),
+        _event_pane(scene, inner),
+    ]
+    return [pane for pane in found if pane]
+
+
+def _help_panes(scene: Scene) -> list[Pane]:
+    lines: list[Line] = [
+        [("key", f"{keys:<12}"), ("", text)]
+        for keys, text in (
+            ("q", "quit; hosts go on running what they run"),
+            ("↑ ↓  j k", "select a slot; Esc goes back to the newest swap"),
+            ("Enter", "the selected slot's history"),
+            ("b", "roll back: commit the previous code again, and quarantine this one"),
+            ("p", "pause: hold new modules until pressed again"),
+            ("r", "run the build command now (with --build)"),
+            ("s", "sort by name, calls/s, total, newest swap"),
+            ("/", "show only slots whose name contains a text"),
+            ("Tab", "next host"),
+            ("PgUp PgDn", "older and newer events"),
+            ("c", "clear the events"),
+        )
+    ]
+    lines.append([])
+    lines.append([("faint", "○ fallback"), ("", "    the code built into the host")])
+    lines.append([("good", "● live"), ("", "        code of a module")])
+    lines.append([("warn", "◆ probation"), ("", "   just swapped, the guard still watches it")])
+    lines.append([("warn", "? undeclared"), ("", "  a module brought it, no host slot declares it")])
+    lines.append([("bad", "✗"), ("", "             its newest module was rejected; it runs what it ran before")])
+    return [Pane([("title", "help")], [], 0, 1, len(lines), len(lines), lambda rows: lines[:rows])]
+
+
+# -- slots
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    slot: int
+    version: int
+    module: int
+    full_module: bool
+    state: int
+    spark: int
+    counts: bool
+
+
+def _slot_pane(scene: Scene, inner: int) -> Pane:
+    view, ui = scene.view, scene.ui
+    if view is None:
+        lines = _no_host(scene, inner)
+        return Pane([("title", "slots")], [], 0, 2, len(lines), 99, lambda rows: lines)
+    slots = view.snapshot.slots
+    shown = f"{len(scene.rows)} of {len(slots)}" if ui.filter else f"{len(slots)}"
+    note: list[Run] = [("faint", "sort "), ("", ui.sort.value)]
+    if ui.filter:
+        note += [("frame", " · "), ("faint", "filter "), ("", cut(clean(ui.filter), 20))]
+    title = [("title", "slots "), ("", shown)]
+    if not scene.rows:
+        text = f"No slot contains '{clean(ui.filter)}'." if ui.filter else "This host has declared no slots yet."
+        return Pane(title, note, 0, 1, 1, 99, lambda rows: [[("faint", text)]])
+    wanted = len(scene.rows) + 1
+    return Pane(title, note, 0, 3, min(wanted, 9), wanted, lambda rows: _table(scene, view, inner, rows))
+
+
+def _no_host(scene: Scene, inner: int) -> list[Line]:
+    texts = [
+        "Waiting for a host. A running one is found by itself, and a new one as soon as it starts.",
+        "A host is a program that declares slots and calls hr_serve(). To start one from here:",
+        "    hotreload watch PATH -- ./program",
+    ]
+    lines: list[Line] = []
+    for text in texts:
+        parts = [text] if text.startswith(" ") else wrap(text, inner, 3)
+        lines += [[("faint" if lines else "strong", part)] for part in parts]
+    return lines
+
+
+def _table(scene: Scene, view: HostView, inner: int, height: int) -> list[Line]:
+    slots, visible = view.snapshot.slots, max(1, height - 1)
+    at = scene.rows.index(scene.selected) if scene.selected is not None else 0
+    first = max(0, min(at - visible // 2, len(scene.rows) - visible))
+    rows = scene.rows[first : first + visible]
+    columns = _columns([slots[row] for row in rows], inner)
+    above, below = first, len(scene.rows) - first - len(rows)
+    more = f" ↑{above}" * bool(above) + f" ↓{below}" * bool(below)
+    return [_heading(columns, more), *(_slot_line(scene, view, row, columns) for row in rows)]
+
+
+def _columns(slots: Sequence[SlotRecord], inner: int) -> _Columns:
+    """Widths by what is visible: the name first, then the module's name, then the longer sparkline."""
+    name = max(12, max(width_of(clean(slot.symbol)) for slot in slots))
+    version = max(3, max(len(str(slot.version)) + 1 for slot in slots))
+    state = max(8, max(len(slot.state.value) + 2 for slot in slots))
+    full = max((width_of(_module_text(slot)) for slot in slots), default=8)
+    counts = inner >= 76
+    module = 8 if inner >= 70 else 0
+    fixed = 2 + 2 + version + (module and module + 2) + 2 + state + 8 + (23 if counts else 0)
+    spare = inner - fixed - min(name, 18)
+    spark = 15 if spare >= 17 else 10 if spare >= 12 else 0
+    spare -= spark and spark + 2
+    longer = min(spare, max(0, name - 18))
+    spare -= longer
+    full_module = module > 0 and spare >= max(0, full - module)
+    if full_module:
+        spare -= max(0, full - module)
+        module = max(module, full)
+    if spark == 15 and spare >= 15:
+        spark, spare = 30, spare - 15
+    return _Columns(min(name, 18) + longer + spare, version, module, full_module, state, spark, counts)
+
+
+def _heading(columns: _Columns, more: str) -> Line:
+    parts = ["  ", left(f"SLOT{more}", columns.slot), "  ", right("VER", columns.version)]
+    if columns.module:
+        parts += ["  ", left("MODULE", columns.module)]
+    parts += ["  ", left("STATE", columns.state), right("CALLS/S", 8)]
+    if columns.spark:
+        parts += ["  ", left("LAST 30 S", columns.spark)]
+    if columns.counts:
+        parts += [right("TOTAL", 8), right("ON VER", 9), right("IN", 6)]
+    return [("faint", "".join(parts))]
+
+
+def _slot_line(scene: Scene, view: HostView, row: int, columns: _Columns) -> Line:
+    slot, snapshot = view.snapshot.slots[row], view.snapshot
+    chosen = row == scene.selected
+    tone, sign = _SIGNS[slot.state]
+    if _is_rejected(slot, scene.state.rejection):
+        tone, sign = "bad", "✗"
+    history = view.meter.history(row)
+    runs: list[Run] = [
+        ("cursor", "▸ " if chosen else "  "),
+        ("cursor" if chosen else "", left(cut_middle(clean(slot.symbol), columns.slot), columns.slot)),
+        ("strong" if slot.version else "faint", "  " + right(f"v{slot.version}", columns.version)),
+    ]
+    if columns.module:
+        text = _module_text(slot) if columns.full_module else slot.module.short_id if slot.module else "built in"
+        runs.append(("" if slot.module else "faint", "  " + left(text, columns.module)))
+    runs.append((tone, f"  {sign} "))
+    runs.append((tone if tone != "bad" else "", left(slot.state.value, columns.state - 2)))
+    rate = _rate_text(scene, row)
+    runs.append(("faint" if rate in ("idle", "-") else "strong", right(rate.removesuffix("/s"), 8)))
+    if columns.spark:
+        busy = any(history)
+        runs.append(("spark" if busy and scene.alive else "faint", "  " + sparkline(history, columns.spark)))
+    if columns.counts:
+        inside = snapshot.in_flight[row]
+        runs.append(("", right(count(snapshot.calls[row]), 8) + right(count(snapshot.calls_on_version(row)), 9)))
+        runs.append(("strong" if inside else "faint", right(str(inside), 6)))
+    return runs
+
+
+def _module_text(slot: SlotRecord) -> str:
+    return module_title(slot.module) if slot.module else "built in"
+
+
+def _rate_text(scene: Scene, row: int) -> str:
+    if scene.view is None or not scene.alive:
+        return "-"
+    rate = scene.view.meter.rate(row)
+    return f"{count(rate)}/s" if rate > 0 else "idle"
+
+
+def _is_rejected(slot: SlotRecord, rejection: Record | None) -> bool:
+    """Whether the pinned rejection was about this slot: named by it, or of the same module."""
+    if rejection is None:
+        return False
+    if rejection.changes:
+        return any(item.symbol == slot.symbol for item in rejection.changes)
+    refused = rejection.module
+    return bool(refused and slot.module and _same_module(refused, slot.module))
+
+
+def _same_module(one: Module, other: Module) -> bool:
+    return (bool(one.name) and one.name == other.name) or (bool(one.path) and one.path == other.path)
+
+
+# -- the pinned rejection
+
+
+def _rejection_pane(scene: Scene, inner: int) -> Pane | None:
+    rejection = scene.state.rejection
+    if rejection is None:
+        return None
+    code = failure_code(rejection)
+    title: list[Run] = [("bad", f"✗ {_rejected_name(rejection)} rejected, {outcome(rejection)}")]
+    note: list[Run] = [("bad", code), ("frame.bad", " · "), ("", f"{clock(rejection.time)}, {scene.ago(rejection.time)}")]
+    if inner < 70:
+        title = [("bad", f"✗ {_rejected_name(rejection)} rejected")]
+        note = [("bad", code)]
+    lines = _rejection_lines(scene, rejection, inner)
+    least = min(3, len(lines))
+
+    def draw(rows: int) -> list[Line]:
+        return lines if rows >= len(lines) else _rejection_brief(rejection, inner)
+
+    return Pane(title, note, 1, least, len(lines), len(lines), draw, "frame.bad")
+
+
+def _rejected_name(rejection: Record) -> str:
+    return module_title(rejection.module) if rejection.module else "build output"
+
+
+def _rejection_lines(scene: Scene, rejection: Record, inner: int) -> list[Line]:
+    lines: list[Line] = [[("strong", text)] for text in wrap(clean(rejection.reason), inner, 3)]
+    lines += labelled("expected", rejection.expected, inner, "good", 8)
+    lines += labelled("found", rejection.found, inner, "badly", 8)
+    lines += labelled("fix", rejection.fix, inner, "", 3)
+    if still := _still_runs(scene, rejection):
+        lines += labelled("still", still, inner, "", 1)
+    return lines
+
+
+def _rejection_brief(rejection: Record, inner: int) -> list[Line]:
+    """Three lines: why, the difference, the cure."""
+    lines: list[Line] = [[("strong", cut(clean(rejection.reason), inner))]]
+    if rejection.expected or rejection.found:
+        lines.append(
+            [
+                ("faint", "expected "),
+                ("good", clean(rejection.expected)),
+                ("faint", "  found "),
+                ("badly", clean(rejection.found)),
+            ]
+        )
+    if rejection.fix:
+        lines.append([("faint", "fix "), ("", clean(rejection.fix))])
+    return lines
+
+
+def _still_runs(scene: Scene, rejection: Record) -> str:
+    """Which code the slots of a rejected module go on with."""
+    if scene.view is None:
+        return ""
+    slots = [slot for slot in scene.view.snapshot.slots if _is_rejected(slot, rejection)]
+    if not slots:
+        return ""
+    names = ", ".join(clean(slot.symbol) for slot in slots[:2]) + (f" and {len(slots) - 2} more" if slots[2:] else "")
+    return f"{names} run{'s' if len(slots) == 1 else ''} {_module_text(slots[0])}, as before"
+
+
+# -- build output, and the output of a host that watch started
+
+
+def _build_pane(scene: Scene, inner: int) -> Pane | None:
+    build = scene.state.build
+    if build is None or build.phase not in (BuildPhase.RUNNING, BuildPhase.FAILED):
+        return None
+    failed = build.phase is BuildPhase.FAILED
+    if not failed and not build.lines:
+        return None
+    tone = "frame.bad" if failed else "frame"
+    title: list[Run] = [("title", "build "), *_build_state(build, scene.now)]
+    note: list[Run] = [("", "running code is unchanged")] if failed else []
+
+    def draw(rows: int) -> list[Line]:
+        lines = _from_first_error(build.lines, rows) if failed else build.lines[-rows:]
+        return [_build_line(clean(line)) for line in lines] or [[("faint", "no output")]]
+
+    return Pane(title, note if inner >= 70 else [], 2, 2, min(8, max(2, len(build.lines))), 14, draw, tone)
+
+
+def _from_first_error(lines: Sequence[str], rows: int) -> Sequence[str]:
+    """The first error is the one to mend; those after it often follow from it."""
+    for index, line in enumerate(lines):
+        if _is_error(clean(line)):
+            return lines[index : index + rows]
+    return lines[-rows:]
+
+
+def _is_error(line: str) -> bool:
+    lowered = line.lower()
+    return lowered.startswith("error") or ": error" in lowered or ": fatal error" in lowered
+
+
+def _build_line(line: str) -> Line:
+    tone = "bad" if _is_error(line) else "warn" if "warning" in line.lower() else ""
+    return [(tone, line)]
+
+
+def _child_pane(scene: Scene, inner: int) -> Pane | None:
+    child = scene.state.child
+    if child is None:
+        return None
+    title: list[Run] = [("title", "output "), ("", cut(clean(" ".join(child.command)), max(10, inner // 2)))]
+    if child.exit_code is None:
+        title.append(("faint", f"  pid {child.pid}"))
+    else:
+        title.append(("bad" if child.exit_code else "warn", f"  ✗ {_exit(child.exit_code)}"))
+    note: list[Run] = [("faint", cut_start(clean(str(child.log)), inner // 3))] if child.log and inner >= 70 else []
+
+    def draw(rows: int) -> list[Line]:
+        return [[("", clean(line))] for line in child.lines[-rows:]] or [[("faint", "no output yet")]]
+
+    return Pane(title, note, 4, 2, min(5, max(2, len(child.lines))), 12, draw)
+
+
+def _exit(code: int) -> str:
+    return f"killed by signal {-code}" if code < 0 else f"exited with {code}"
+
+
+# -- the selected slot
+
+
+def _detail_pane(scene: Scene, inner: int) -> Pane | None:
+    if scene.view is None or scene.selected is None:
+        return None
+    slot = scene.view.snapshot.slots[scene.selected]
+    past = _past(scene, slot)
+    lines = _facts(scene, scene.view, scene.selected, slot, past, inner)
+    if scene.ui.details:
+        lines += _history(scene, slot, past)
+    title: list[Run] = [("title", cut_middle(clean(slot.symbol), inner // 2))]
+    followed = scene.ui.selected is None
+    note: list[Run] = [("faint", "newest swap" if followed and slot.swaps else f"slot {slot.index}")]
+    rank, least = (1, min(6, len(lines))) if scene.ui.details else (3, 2)
+    return Pane(title, note, rank, least, len(lines), len(lines), lambda rows: lines)
+
+
+def _facts(
+    scene: Scene, view: HostView, row: int, slot: SlotRecord, past: Sequence[tuple[Record, Change]], inner: int
+) -> list[Line]:
+    snapshot = view.snapshot
+    since = f"  since {clock(slot.swapped_at)}, {scene.ago(slot.swapped_at)}" if slot.swaps else "  since the start"
+    runs: list[Run] = [label("runs"), ("strong", f"v{slot.version}  {_module_text(slot)}"), ("", since)]
+    lines: list[Line] = [runs, _called(scene, view, row)]
+    lines.append([label("versions"), *_chain(slot, past, inner - 10)])
+    if past and past[-1][0].us:
+        us = past[-1][0].us
+        lines.append([label("last"), ("", f"{past[-1][0].kind.value} in {total(us)}"), ("faint", f"  {steps(us)}")])
+    if slot.module and slot.module.path:
+        lines.append([label("file"), ("faint", cut_start(clean(slot.module.path), inner - 10))])
+    if slot.state is SlotState.UNDECLARED:
+        lines.insert(1, [label("note", "warn"), ("warn", "no host slot declares this symbol: a typo in the module?")])
+    if len(snapshot.in_flight) > row and snapshot.in_flight[row] and scene.ui.details:
+        lines.append([label("inside"), ("", _plural(snapshot.in_flight[row], "thread"))])
+    return lines
+
+
+def _called(scene: Scene, view: HostView, row: int) -> Line:
+    """Whether the slot's current version is being called."""
+    snapshot = view.snapshot
+    on_version = snapshot.calls_on_version(row)
+    rate = view.meter.rate(row) if scene.alive else 0.0
+    history = view.meter.history(row)
+    if rate > 0:
+        now: Run = ("accent", f"{count(rate)} calls/s")
+    elif not scene.alive:
+        now = ("faint", "host gone")
+    elif not on_version:
+        now = ("warn", "never called on this version")
+    else:
+        quiet = next((age for age, speed in enumerate(reversed(history)) if speed > 0), len(history))
+        now = ("faint", f"not called for {quiet} s" if quiet < BUCKETS else f"not called for {BUCKETS} s or more")
+    threads = _plural(snapshot.in_flight[row], "thread") + " inside now"
+    rest = f"  {on_version:,} on this version, {snapshot.calls[row]:,} in all, {threads}"
+    return [label("called"), now, ("", rest)]
+
+
+def _past(scene: Scene, slot: SlotRecord) -> list[tuple[Record, Change]]:
+    """The remembered commits of this host that changed the slot, oldest first."""
+    found: list[tuple[Record, Change]] = []
+    searched = 0
+    for record in reversed(scene.state.records):
+        if searched >= _SEARCHED or len(found) >= slot.swaps:
+            break
+        if record.kind not in (EventKind.SWAP, EventKind.ROLLBACK, EventKind.CRASH) or not record.changes:
+            continue
+        if record.host and record.host.pid != scene.pid:
+            continue
+        searched += 1
+        found += [(record, item) for item in record.changes if item.symbol == slot.symbol and item.after != item.before]
+    return found[::-1]
+
+
+def _chain(slot: SlotRecord, past: Sequence[tuple[Record, Change]], width: int) -> list[Run]:
+    """``v0 built in › v1 0be2aa01 › [v2 a1f3c09e]``: the current one in brackets, the oldest cut first."""
+    steps_back = [f"v{item.after} {_what_ran(record)}" for record, item in past if item.after != slot.version]
+    if past and past[0][1].before == 0:
+        steps_back.insert(0, "v0 built in")
+    elif slot.version and not steps_back:
+        steps_back.insert(0, "v0 built in" + (" › …" if slot.version > 1 else ""))
+    elif slot.version:
+        steps_back.insert(0, "…")
+    current = f"[v{slot.version} {slot.module.short_id if slot.module else 'built in'}]"
+    while len(steps_back) > 1 and sum(map(len, steps_back)) + 3 * len(steps_back) + len(current) > width:
+        steps_back = ["…", *steps_back[2:]]
+    return [("faint", "".join(f"{step} › " for step in steps_back)), ("strong", current)]
+
+
+def _what_ran(record: Record) -> str:
+    if record.kind is not EventKind.SWAP:
+        return "rolled back"
+    return record.module.short_id if record.module else "swap"
+
+
+def _history(scene: Scene, slot: SlotRecord, past: Sequence[tuple[Record, Change]]) -> list[Line]:
+    lines: list[Line] = [[("faint", "history")]]
+    for record, item in reversed(past):
+        title = module_title(record.module) if record.module else ""
+        lines.append(
+            [
+                ("faint", f"{clock(record.time)}  "),
+                (_tone(record), f"{record.kind.value:<9}"),
+                ("", f"v{item.before}→v{item.after}  {title}  "),
+                ("strong", total(record.us)),
+                ("faint", f"  {steps(record.us)}"),
+            ]
+        )
+    if len(past) < slot.swaps:
+        lines.append([("faint", f"and {_plural(slot.swaps - len(past), 'earlier change')}, no longer remembered")])
+    elif not past:
+        lines.append([("faint", "never changed")])
+    return lines
+
+
+# -- events
+
+
+def _event_pane(scene: Scene, inner: int) -> Pane:
+    records, scroll = scene.state.records, min(scene.ui.scroll, max(0, len(scene.state.records) - 1))
+    several = len(scene.state.hosts) > 1
+
+    def draw(rows: int) -> list[Line]:
+        shown = records[max(0, len(records) - scroll - rows) : len(records) - scroll]
+        return [_event_line(record, inner, several) for record in shown] or [[("faint", "nothing has happened yet")]]
+
+    note: list[Run] = [("warn", f"{scroll} newer below")] if scroll else [("faint", "newest last")]
+    return Pane([("title", "events")], note, 2, 2, min(6, max(2, len(records))), max(2, len(records)), draw)
+
+
+def _event_line(record: Record, inner: int, several: bool) -> Line:
+    loud = record.kind in (EventKind.REJECT, EventKind.CRASH)
+    kind = record.kind.value.upper() if loud else record.kind.value
+    start: list[Run] = [("faint", clock(record.time) + "  "), (_tone(record), f"{kind:<9} ")]
+    if several and record.host and record.kind not in (EventKind.ATTACH, EventKind.DETACH):
+        start.append(("accent", f"{cut_middle(clean(record.host.name), 12)} {record.host.pid}  "))
+    if code := failure_code(record):
+        start.append(("bad", f"{code}  "))
+    start.append(("faint" if _tone(record) == "faint" else "", what(record)))
+    spent, parts = total(record.us), steps(record.us)
+    room = inner - cells(start) - (width_of(spent) + 2 if spent else 0)
+    slots = _slots_text(record.changes, room - (len(parts) + 2 if parts else 0), room)
+    body: list[Run] = [*start, ("", f"  {slots}" if slots else "")]
+    end: list[Run] = [("strong", f"  {spent}")] if spent else []
+    if parts and cells(body) + cells(end) + len(parts) + 2 <= inner:
+        end.insert(0, ("faint", f"  {parts}"))
+    return spread(body, end, inner)
+
+
+def _slots_text(items: Sequence[Change], beside: int, alone: int) -> str:
+    """The slots of a commit, as fully as they fit beside the step times, or at least alone."""
+    if not items:
+        return ""
+    short = _plural(len(items), "slot")
+    texts = [changes(items), changes(items, 1), short] if len(items) > 1 else [change(items[0])]
+    for room in (beside, alone):
+        for text in texts:
+            if width_of(text) + 2 <= room:
+                return text
+    return texts[-1]
+
+
+def _tone(record: Record) -> str:
+    if record.kind is EventKind.BUILD:
+        bad = bool(failure_code(record)) or "fail" in record.reason.lower()
+        return "bad" if bad else ""
+    return _TONES.get(record.kind, "")
+
+
+# ---- small things ----
+
+
+def _newest_slot(scene: Scene) -> SlotRecord | None:
+    """The slot that changed last; None while everything is as built."""
+    if scene.view is None:
+        return None
+    slots = scene.view.snapshot.slots
+    newest = max(slots, key=lambda slot: slot.swapped_at, default=None)
+    if newest is None or not newest.swaps:
+        return None
+    if newest.module is None:  # rolled back to built-in code; another module may still back other slots
+        others = [slot for slot in slots if slot.module is not None]
+        return max(others, key=lambda slot: slot.swapped_at, default=newest)
+    return newest
+
+
+def _calls_a_second(scene: Scene) -> str:
+    rates = scene.view.meter.rates() if scene.view else []
+    everything = sum(rates)
+    return f"{count(everything)} calls/s" if everything > 0 else "not called now"
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _boxed(line: Iterable[Run], inner: int, tone: str = "frame") -> Line:
+    side = "┃" if tone == "frame.bad" else "│"
+    return [(tone, f"{side} "), *fit(line, inner), (tone, f" {side}")]

@@ -1,0 +1,178 @@
+"""The words and numbers that reporters share: how a count, a span, a moment, a module or a record reads."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+from hotreload.model import OK, SAME, Change, ChangeKind, EventKind, Host, Module, Record
+
+STEPS = ("settle", "stage", "preflight", "layout", "same", "open", "check", "on_load", "commit")
+GUARDED = ("E-CRASH", "E-HANG")
+
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_]|[ -/][0-~])")
+# Controls would move the cursor, bidirectional marks reorder the screen, joiners and selectors make widths a guess,
+# and surrogates cannot be written at all.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+_PAST = {
+    EventKind.ATTACH: "attached",
+    EventKind.DETACH: "detached",
+    EventKind.CANDIDATE: "new build output",
+    EventKind.SAME: "rebuilt with identical content, not swapped",
+    EventKind.REJECT: "rejected",
+    EventKind.SWAP: "swapped",
+    EventKind.ROLLBACK: "rolled back",
+    EventKind.RETIRE: "backs no slot any more",
+    EventKind.UNLOAD: "unloaded",
+    EventKind.CRASH: "crashed",
+    EventKind.BUILD: "build",
+    EventKind.NOTE: "",
+}
+
+
+def clean(text: str) -> str:
+    """One line of text that is safe to print: no escape sequences, no controls, tabs as four spaces."""
+    if text.isascii() and text.isprintable():
+        return text
+    text = _ESCAPES.sub("", text).replace("\t", "    ").replace("\n", " ")
+    return _SURROGATE.sub("?", _UNSAFE.sub("", text))
+
+
+def count(number: float) -> str:
+    """A count or rate in at most five characters: ``0.4``, ``37``, ``999``, ``1.20k``, ``131k``, ``8.04M``."""
+    if number < 10 and number != int(number):
+        return f"{number:.1f}" if number >= 0.05 else "<0.1"
+    if number < 999.5:
+        return f"{number:.0f}"
+    for unit in "kMGTPE":
+        number /= 1000
+        if number < 999.5:
+            break
+    digits = 2 if number < 9.995 else 1 if number < 99.95 else 0
+    return f"{number:.{digits}f}{unit}"
+
+
+def span(seconds: float) -> str:
+    """How long, for people: ``8 s``, ``2 min 05 s``, ``3 h 07 min``, ``4 d 03 h``."""
+    whole = max(0, int(seconds))
+    for size, unit, part, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            return f"{whole // size} {unit} {whole % size // part:02d} {smaller}"
+    return f"{whole} s"
+
+
+def uptime(seconds: float) -> str:
+    """A running time as a clock shows it: ``00:12:04``, ``3d 04:05:06``."""
+    whole = max(0, int(seconds))
+    days, rest = divmod(whole, 86400)
+    clock_text = f"{rest // 3600:02d}:{rest % 3600 // 60:02d}:{rest % 60:02d}"
+    return f"{days}d {clock_text}" if days else clock_text
+
+
+def clock(when: float) -> str:
+    """The local time of day of a moment in seconds since the epoch."""
+    return _clock(int(when))
+
+
+@lru_cache(maxsize=2048)
+def _clock(when: int) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(when))
+
+
+def milliseconds(us: float) -> str:
+    """Microseconds as milliseconds with two significant digits or so: ``0.03 ms``, ``1.93 ms``, ``41 ms``."""
+    ms = us / 1000
+    return f"{ms:.2f} ms" if ms < 9.995 else f"{ms:.0f} ms" if ms < 9999.5 else f"{ms / 1000:.1f} s"
+
+
+def steps(us: Mapping[str, int]) -> str:
+    """The steps of a load in milliseconds, in their order; what took no time is left out."""
+    named = [*(step for step in STEPS if us.get(step)), *(s for s in us if s not in STEPS and s != "total" and us[s])]
+    return " ".join(f"{step.replace('_', ' ')} {us[step] / 1000:.2f}" for step in named)
+
+
+def total(us: Mapping[str, int]) -> str:
+    """The whole time of a load; empty when it was not measured."""
+    spent = us.get("total") or sum(us.values())
+    return milliseconds(spent) if spent else ""
+
+
+def module_title(module: Module) -> str:
+    """A module by name, its manifest's version and its content: ``synth v8 a1f3c09e``."""
+    if not module.name:
+        return clean(module.path.rpartition("/")[2])
+    return f"{clean(module.name)} v{module.version} {module.short_id}"
+
+
+def host_title(host: Host) -> str:
+    return f"{clean(host.name)} pid {host.pid}"
+
+
+def change(item: Change) -> str:
+    """What happened to one slot: ``synth.tick v6→v7``."""
+    symbol = clean(item.symbol)
+    if item.kind is ChangeKind.KEPT:
+        return f"{symbol} keeps v{item.after}"
+    note = " (no host slot declares it)" if item.kind is ChangeKind.UNDECLARED else ""
+    return f"{symbol} v{item.before}→v{item.after}{note}"
+
+
+def changes(items: Sequence[Change], most: int = 4) -> str:
+    """The slots of a commit; from the fifth on only their number, as a module may have thousands."""
+    text = ", ".join(change(item) for item in items[:most])
+    return f"{text} and {len(items) - most} more" if len(items) > most else text
+
+
+def what(record: Record) -> str:
+    """A record's sentence, without its time, kind, code, slots and numbers."""
+    parts = [module_title(record.module)] if record.module else []
+    if record.kind in (EventKind.ATTACH, EventKind.DETACH) and record.host:
+        parts = [host_title(record.host)]
+    if record.reason:
+        parts.append(clean(record.reason))
+    elif record.kind in (EventKind.SWAP, EventKind.ROLLBACK) and record.changes:
+        pass  # the slots follow, and say it better
+    elif _PAST[record.kind]:
+        parts.append(_PAST[record.kind])
+    return "  ".join(parts)
+
+
+def failure_code(record: Record) -> str:
+    """The stable code of a failure; empty for what went well."""
+    return "" if record.code in (OK, SAME) else record.code
+
+
+def outcome(record: Record) -> str:
+    """What a refusal means for the running host."""
+    return "rolled back" if record.code in GUARDED or record.kind is EventKind.CRASH else "nothing was swapped"
+
+
+def one_line(record: Record) -> str:
+    """Everything a record says, on one line, without its time."""
+    kind = record.kind.value.upper() if record.kind in (EventKind.REJECT, EventKind.CRASH) else record.kind.value
+    parts = [what(record)]
+    if record.host and record.kind not in (EventKind.ATTACH, EventKind.DETACH):
+        parts.append(f"in {host_title(record.host)}")
+    if record.changes:
+        parts.append(changes(record.changes))
+    parts += [f"{name}: {clean(text)}" for name, text in _details(record) if text]
+    if record.kind in (EventKind.REJECT, EventKind.CRASH):
+        parts.append(outcome(record))
+    if record.us:
+        named = steps(record.us)
+        parts.append(f"{total(record.us)} ({named})" if named else total(record.us))
+    code = failure_code(record)
+    return f"{kind:<9} " + "; ".join(part for part in ([code] if code else []) + parts if part)
+
+
+def _details(record: Record) -> tuple[tuple[str, str], ...]:
+    return (
+        ("expected", record.expected),
+        ("found", record.found),
+        ("fix", record.fix),
+        ("warning", ", ".join(record.warnings)),
+    )

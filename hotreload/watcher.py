@@ -1,0 +1,632 @@
+"""Watches build outputs and delivers those that have settled: directories in, candidates out.
+
+A debounce waits half a second and may still read half a file. Here nothing waits for time to pass: a file is taken as
+soon as no writer has it open and all its bytes are there (``native.settled``), which is about a millisecond after the
+writer's last system call.
+
+Three sources say which file to look at, and each covers what the one before it misses: inotify events (through
+watchdog), short retries while a writer is still busy, and a sweep (``scandir`` and ``stat``) once a second. Where
+inotify does not serve, the sweep alone works, four times a second.
+
+All decisions are taken by one thread of the watcher; watchdog's threads only put notices into its queue.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import stat
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Event, Thread, current_thread
+from typing import Any, ClassVar, Protocol
+
+from watchdog.events import (
+    DirCreatedEvent,
+    DirMovedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+)
+from watchdog.observers import inotify as watchdog_inotify
+from watchdog.observers import inotify_c as watchdog_inotify_c
+from watchdog.observers.api import EventQueue, ObservedWatch
+from watchdog.observers.inotify import InotifyEmitter
+
+from hotreload import native
+from hotreload.model import Candidate, Directory, DirectoryChanged, Failure, Manifest, Settled, Settling, WatchMode
+
+SUFFIX = ".so"
+RETRY_SECONDS = (0.002, 0.004, 0.008, 0.016, 0.025)
+"""Pauses between looks at a file that a writer still has; after them the next event or sweep asks again."""
+SWEEP_SECONDS = 1.0
+POLL_SECONDS = 0.25
+SETTLING_SECONDS = 5.0
+"""How long a file may stay unfinished before, and between, reports of it."""
+TRUNCATED_SECONDS = 1.0
+"""How long a file with missing bytes must be unchanged before it counts as cut off instead of being written."""
+RACY_SECONDS = 0.1
+"""A file changed less than this before it was read is read once more by the sweep: kernels before 6.13 stamp times in
+steps of up to 10 ms, so that a second writer within one step leaves no trace in ``stat``."""
+REARM_BURST = 20
+"""Directories that vanish and return are watched anew at once, up to this often between two sweeps: no busy loop."""
+REMOTE_TYPES = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "vboxsf", "prl_fs", "afs", "ceph"})
+"""File systems that other machines change without an inotify event here; ``fuse*`` belongs to them too."""
+
+WatcherEvent = Settled | Settling | DirectoryChanged
+Signature = tuple[int, int, int, int, int]
+"""Device, inode, size in bytes, modification and change time in ns: says "look again", never "the same content"."""
+
+_TRUNCATED = "E-TRUNCATED"
+
+
+class Probe(Protocol):
+    """What the watcher asks about a file; `hotreload.native` answers it."""
+
+    def settled(self, path: Path, /) -> Failure | None:
+        """None: complete and without a writer. Code ``E-TRUNCATED``: not yet. Other codes: why it never will be."""
+
+    def inspect(self, path: Path, /) -> Manifest | Failure:
+        """The manifest, or why preflight refuses the file."""
+
+
+class Watcher:
+    """Watches directories and single module files, and calls ``deliver`` on a thread of its own.
+
+    Args:
+        paths: Directories (every file in them whose name ends in ``.so``, hidden ones left out) and single module
+            files. What does not exist yet is a directory unless its name ends in ``.so``.
+        deliver: Receives `Settled`, `Settling` and `DirectoryChanged`. It must not block: nothing else is seen
+            meanwhile. A `Settling` of 0 seconds takes an earlier one back: the file is gone, or it settled to what it
+            was before.
+        existing: Deliver the files that are there at the start (one `Settled` each, oldest first, ``existing=True``);
+            otherwise their content is only remembered, so that it is not news when it is written again.
+        poll: Look four times a second instead of asking the kernel for events.
+        probe: Answers whether a file is settled and what is in it; `hotreload.native` by default.
+    """
+
+    # Tests switch single parts of the handling off by these.
+    triggers: ClassVar[tuple[type[FileSystemEvent], ...]] = (FileClosedEvent, FileCreatedEvent, FileMovedEvent)
+    sweep_seconds: ClassVar[float] = SWEEP_SECONDS
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        deliver: Callable[[WatcherEvent], None],
+        *,
+        existing: bool = True,
+        poll: bool = False,
+        probe: Probe | None = None,
+    ) -> None:
+        self._targets = _targets(paths)
+        self._deliver = deliver
+        self._existing = existing
+        asked: Probe = native
+        self._ledger = _Ledger(asked if probe is None else probe)
+        self._before: dict[Path, Signature] = {}
+        self._stopped = False
+        self._source = None if poll else _Source((*self.triggers, DirCreatedEvent, DirMovedEvent))
+        # None asks the thread to stop, a target alone to look at all of it, a path to look at that file.
+        self._inbox: SimpleQueue[_Target | Path | None] = SimpleQueue()
+        self._armed = Event()
+        self._thread = Thread(target=self._work, name="hotreload-watcher", daemon=True)
+
+    def start(self) -> None:
+        """Begins to watch. A file written after this returns is delivered as new. A watcher starts once."""
+        self._thread.start()
+        self._armed.wait()
+
+    def stop(self) -> None:
+        """Ends watching; nothing is delivered after this returns. May be called twice, and from ``deliver``."""
+        self._stopped = True
+        self._inbox.put(None)
+        if self._thread.is_alive() and self._thread is not current_thread():
+            self._thread.join()
+
+    def rescan(self) -> None:
+        """Looks at every directory now instead of at the next sweep. Returns at once; delivers nothing twice."""
+        for target in self._targets:
+            self._inbox.put(target)
+
+    # ---- the thread ----
+
+    def _work(self) -> None:
+        try:
+            for target in self._targets:
+                self._keep_armed(target)
+            self._before = {path: signature for target in self._targets for path, signature in target.files()}
+        finally:
+            self._armed.set()
+        try:
+            self._announce()
+            for path in sorted(self._before, key=lambda path: (self._before[path][3], path)):
+                self._look([path])
+            while (touched := self._receive()) is not None:
+                self._look(sorted(touched | self._sweep()))
+        finally:
+            for target in self._targets:
+                target.disarm()
+            if self._source is not None:
+                self._source.close()
+
+    def _send(self, event: WatcherEvent) -> None:
+        if not self._stopped:
+            self._deliver(event)
+
+    def _receive(self) -> set[Path] | None:
+        """Waits for notices or for the next retry or sweep. Returns files to look at, or None to stop."""
+        due = min([target.next_sweep for target in self._targets], default=time.monotonic() + SWEEP_SECONDS)
+        due = min(due, self._ledger.next_due())
+        notices: list[_Target | Path | None] = []
+        with suppress(Empty):
+            notices.append(self._inbox.get(timeout=max(0.0, due - time.monotonic())))
+            # As many as there are now, not until it is empty: a storm of events must not keep the thread here.
+            for _ in range(self._inbox.qsize()):
+                notices.append(self._inbox.get_nowait())
+        touched: set[Path] = set()
+        for notice in notices:
+            if notice is None:
+                return None
+            if isinstance(notice, _Target):
+                notice.hurry()
+            else:
+                self._ledger.renew(notice)
+                touched.add(notice)
+        return touched | self._ledger.due(time.monotonic())
+
+    def _sweep(self) -> set[Path]:
+        """Looks after the directories whose turn it is. Returns files that events have missed or left unfinished."""
+        touched: set[Path] = set()
+        for target in self._targets:
+            if target.next_sweep <= time.monotonic():
+                self._keep_armed(target)
+                touched.update(path for path, signature in target.files() if self._ledger.missed(path, signature))
+                touched.update(path for path in self._ledger.unfinished() if path.parent == target.path)
+                target.swept(self.sweep_seconds if target.emitter is not None else POLL_SECONDS)
+        self._announce()
+        return touched
+
+    def _look(self, paths: Iterable[Path]) -> None:
+        candidates = tuple(candidate for path in paths if (candidate := self._judge(path)) is not None)
+        if candidates:
+            self._send(Settled(candidates))
+        for settling in self._ledger.reports():
+            self._send(settling)
+
+    def _judge(self, path: Path) -> Candidate | None:
+        candidate = self._ledger.judge(path)
+        if candidate is None or not self._ledger.judged_as(path, self._before.pop(path, None)):
+            return candidate  # what was written since the watch began is news, whatever was there before
+        return replace(candidate, existing=True) if self._existing else None
+
+    def _announce(self) -> None:
+        for target in self._targets:
+            if (directory := target.news()) is not None:
+                self._send(DirectoryChanged(directory))
+
+    # ---- arming ----
+
+    def _keep_armed(self, target: _Target) -> None:
+        # Again after arming: the directory, or one above it, may have come or gone in between.
+        for _ in range(len(target.path.parents) + 2):
+            anchor = _nearest_directory(target.path)
+            identity = _identity(anchor)
+            if target.holds(anchor, identity):
+                return
+            target.disarm()
+            emitter = None
+            if self._source is not None and not _is_remote(anchor):
+                try:
+                    emitter = self._source.listen(anchor, partial(self._notice, target, anchor))
+                except FileNotFoundError:
+                    continue
+                except OSError:  # EMFILE, ENOSPC: out of instances or watches. Polling needs neither.
+                    emitter = None
+            target.arm(anchor, identity, emitter)
+
+    def _notice(self, target: _Target, anchor: Path, name: str | None) -> None:
+        """Called on watchdog's threads. ``name`` is None when the emitter has ended."""
+        if name is None:
+            self._inbox.put(target)
+        elif anchor != target.path:
+            if name == target.path.relative_to(anchor).parts[0]:
+                self._inbox.put(target)
+        elif target.wants(name):
+            self._inbox.put(target.path / name)
+        elif SUFFIX + "." in name:  # libm.so.1: perhaps what libm.so is a symbolic link to
+            self._inbox.put(target)
+
+
+# ---- what is watched ----
+
+
+class _Target:
+    """One watched directory. Only the watcher's thread changes it; emitters read ``path`` and ``names``."""
+
+    def __init__(self, path: Path, names: frozenset[str] | None) -> None:
+        self.path = path
+        self.names = names
+        """The only names that matter, or None for every module."""
+        self.emitter: _Emitter | None = None
+        self.next_sweep = 0.0
+        self._anchor: Path | None = None
+        self._identity: tuple[int, int] | None = None
+        self._mode = WatchMode.WAITING
+        self._told: WatchMode | None = None
+        self._hurries = 0
+
+    def wants(self, name: str) -> bool:
+        """Whether a file of this name may be a build output."""
+        if self.names is not None:
+            return name in self.names
+        return name.endswith(SUFFIX) and not name.startswith(".")
+
+    def files(self) -> Iterator[tuple[Path, Signature]]:
+        """The outputs that are there now."""
+        try:
+            names = self.names if self.names is not None else [entry.name for entry in os.scandir(self.path)]
+        except OSError:  # not there yet, or unreadable: the next sweep asks again
+            return
+        for path in (self.path / name for name in names if self.wants(name)):
+            if (signature := _signature(path)) is not None:
+                yield path, signature
+
+    def hurry(self) -> None:
+        """Makes the next sweep due now, within reason."""
+        self._hurries += 1
+        if self._hurries <= REARM_BURST:
+            self.next_sweep = 0.0
+
+    def swept(self, seconds: float) -> None:
+        """Sets the time of the next sweep."""
+        now = time.monotonic()
+        if self.next_sweep > 0.0:  # this one came by the clock
+            self._hurries = 0
+        self.next_sweep = now + seconds
+
+    def holds(self, anchor: Path, identity: tuple[int, int] | None) -> bool:
+        """Whether this very directory is watched, by an emitter that still works where there is one."""
+        same = identity is not None and self._anchor == anchor and self._identity == identity
+        return same and (self.emitter is None or self.emitter.works())
+
+    def arm(self, anchor: Path, identity: tuple[int, int] | None, emitter: _Emitter | None) -> None:
+        """Notes what is watched instead of the directory, or the directory itself, and how."""
+        self._anchor, self._identity, self.emitter = anchor, identity, emitter
+        if anchor != self.path:
+            self._mode = WatchMode.WAITING
+        else:
+            self._mode = WatchMode.POLLING if emitter is None else WatchMode.INOTIFY
+
+    def disarm(self) -> None:
+        """Ends the emitter, dead or alive: a dead one still holds its descriptors."""
+        if self.emitter is not None:
+            self.emitter.end()
+        self.emitter = self._anchor = self._identity = None
+
+    def news(self) -> Directory | None:
+        """How the directory is watched, if that has changed since the last call."""
+        if self._told is self._mode:
+            return None
+        self._told = self._mode
+        return Directory(self.path, self._mode)
+
+
+def _targets(paths: Iterable[Path]) -> tuple[_Target, ...]:
+    """One target a directory; a directory asked for as a whole is not narrowed by single files of it."""
+    wanted: dict[Path, set[str] | None] = {}
+    for path in (given.absolute() for given in paths):
+        if path.is_dir() or not (path.exists() or path.name.endswith(SUFFIX)):
+            wanted[path] = None
+        elif (names := wanted.setdefault(path.parent, set())) is not None:
+            names.add(path.name)
+    return tuple(_Target(path, None if names is None else frozenset(names)) for path, names in wanted.items())
+
+
+def _nearest_directory(path: Path) -> Path:
+    return next(directory for directory in (path, *path.parents) if directory.is_dir())
+
+
+def _identity(directory: Path) -> tuple[int, int] | None:
+    # Inode numbers are reused at once by ext4, so this finds a directory that was replaced by renaming; one that was
+    # deleted ends its emitter.
+    try:
+        status = directory.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _is_remote(directory: Path) -> bool:
+    try:
+        device = directory.stat().st_dev
+        mounts = Path("/proc/self/mountinfo").read_text(errors="replace")
+    except OSError:
+        return False
+    kind = _file_system(mounts, f"{os.major(device)}:{os.minor(device)}")
+    return kind in REMOTE_TYPES or kind.startswith("fuse")
+
+
+def _file_system(mountinfo: str, device: str) -> str:
+    """The type of the file system on ``device`` ("major:minor") by the text of proc(5)'s mountinfo, or ""."""
+    for line in mountinfo.splitlines():
+        mount, _, described = line.partition(" - ")
+        if mount.split()[2:3] == [device]:
+            return described.partition(" ")[0]
+    return ""
+
+
+# ---- what is known about files ----
+
+
+def _signature(path: Path) -> Signature | None:
+    """None when it is not there or not a regular file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+@dataclass(slots=True)
+class _Wait:
+    """A file that has not settled. Times are ``time.monotonic()``."""
+
+    since: float
+    signature: Signature
+    unchanged_since: float
+    reason: str = ""
+    tries: int = 0
+    due: float = 0.0
+    reports: int = 0
+
+
+@dataclass(slots=True)
+class _Output:
+    """What the watcher remembers about a path; it outlives the file, so that the same content is not news again."""
+
+    judged: Signature | None = None
+    racy: bool = False
+    delivered: object = None
+    """Identity of the last candidate: its content, or what was refused and why."""
+    wait: _Wait | None = None
+
+
+@dataclass(slots=True)
+class _Ledger:
+    """Decides when a file has settled, and whether that is news."""
+
+    probe: Probe
+    outputs: dict[Path, _Output] = field(default_factory=dict)
+    waiting: set[Path] = field(default_factory=set)
+    settled_again: list[Settling] = field(default_factory=list)
+
+    def judge(self, path: Path) -> Candidate | None:
+        """Looks at a file. Returns what is to be delivered: nothing when it is unfinished, unchanged or gone."""
+        signature = _signature(path)
+        if signature is None:
+            self._forget(path)
+            return None
+        output = self.outputs.setdefault(path, _Output())
+        verdict = self._examine(path, signature, output)
+        if verdict is None:
+            return None
+        output.judged = signature
+        output.racy = abs(time.time() - max(signature[3:]) / 1e9) < RACY_SECONDS
+        return self._news(path, signature, output, verdict)
+
+    def judged_as(self, path: Path, signature: Signature | None) -> bool:
+        """Whether the last judgement of the file was of this state."""
+        return self.outputs[path].judged == signature
+
+    def missed(self, path: Path, signature: Signature) -> bool:
+        """Whether the file is not the one judged last, or may have changed without a trace since then."""
+        output = self.outputs.get(path)
+        if output is None or output.judged != signature:
+            return True
+        racy, output.racy = output.racy, False
+        return racy
+
+    def renew(self, path: Path) -> None:
+        """An event came for the file: if it is unfinished, the retries begin again."""
+        if path in self.waiting:
+            self._wait_of(path).tries = 0
+
+    def unfinished(self) -> set[Path]:
+        """Files that have not settled."""
+        return set(self.waiting)
+
+    def due(self, now: float) -> set[Path]:
+        """Unfinished files whose retry is due."""
+        return {path for path in self.waiting if self._wait_of(path).due <= now}
+
+    def next_due(self) -> float:
+        """When the next retry is due; infinity for never."""
+        return min((self._wait_of(path).due for path in self.waiting), default=float("inf"))
+
+    def reports(self) -> list[Settling]:
+        """What is to be said about files that take long."""
+        said, self.settled_again = self.settled_again, []
+        now = time.monotonic()
+        for path in sorted(self.waiting):
+            wait = self._wait_of(path)
+            if now - wait.since >= SETTLING_SECONDS * (wait.reports + 1):
+                wait.reports = int((now - wait.since) / SETTLING_SECONDS)
+                said.append(Settling(path, now - wait.since, wait.reason))
+        return said
+
+    def _examine(self, path: Path, signature: Signature, output: _Output) -> Manifest | Failure | None:
+        """The verdict on a settled file. None when it has not settled: then the next look is arranged."""
+        refused = self.probe.settled(path)
+        if refused is None:
+            verdict = self.probe.inspect(path)
+            # A second writer may have come while the bytes were read.
+            refused = self.probe.settled(path)
+        if refused is not None:
+            verdict = refused
+        if _signature(path) != signature:
+            return self._postpone(path, signature, output, "it is being changed")
+        if isinstance(verdict, Failure) and verdict.code == _TRUNCATED:
+            return self._postpone(path, signature, output, verdict.reason)
+        return verdict
+
+    def _postpone(self, path: Path, signature: Signature, output: _Output, reason: str) -> Failure | None:
+        now = time.monotonic()
+        wait = output.wait
+        if wait is None:
+            wait = output.wait = _Wait(now, signature, now)
+            self.waiting.add(path)
+        if wait.signature != signature:
+            wait.signature, wait.unchanged_since = signature, now
+        elif now - wait.unchanged_since >= TRUNCATED_SECONDS:
+            verdict = self.probe.inspect(path)
+            if isinstance(verdict, Failure) and verdict.code == _TRUNCATED and _signature(path) == signature:
+                return verdict  # Nobody is adding the bytes that are missing. Refusing is safe: more bytes are news.
+        wait.reason = reason
+        wait.due = now + RETRY_SECONDS[wait.tries] if wait.tries < len(RETRY_SECONDS) else float("inf")
+        wait.tries += 1
+        return None
+
+    def _news(self, path: Path, signature: Signature, output: _Output, verdict: Manifest | Failure) -> Candidate | None:
+        failure = verdict if isinstance(verdict, Failure) else None
+        manifest = None if isinstance(verdict, Failure) else verdict
+        identity = (signature[2:], failure) if manifest is None else manifest.module.content
+        if identity == output.delivered:
+            self._end_wait(path, output, "unchanged")
+            return None
+        self._end_wait(path, output, "")
+        output.delivered = identity
+        return Candidate(path, time.monotonic(), manifest, failure, size=signature[2])
+
+    def _forget(self, path: Path) -> None:
+        if (output := self.outputs.get(path)) is not None:
+            self._end_wait(path, output, "gone")
+            if output.delivered is None:
+                del self.outputs[path]
+
+    def _end_wait(self, path: Path, output: _Output, taken_back: str) -> None:
+        """Ends the wait; a report of it that no candidate will answer is taken back, for the reason given."""
+        if taken_back and output.wait is not None and output.wait.reports:
+            self.settled_again.append(Settling(path, 0.0, taken_back))
+        output.wait = None
+        self.waiting.discard(path)
+
+    def _wait_of(self, path: Path) -> _Wait:
+        wait = self.outputs[path].wait
+        assert wait is not None  # both are changed together
+        return wait
+
+
+# ---- watchdog, versions 6 and 7 ----
+
+
+class _Emitter(InotifyEmitter):
+    """Watches one directory, flat, and tells names.
+
+    watchdog's observer, one level up, is left out: it does not notice when an emitter ends with its directory, and it
+    is one more thread between the kernel and us.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        triggers: Sequence[type[FileSystemEvent]],
+        notice: Callable[[str | None], None],
+        **options: Any,
+    ) -> None:
+        watch = ObservedWatch(str(directory), recursive=False, event_filter=list(triggers))
+        super().__init__(EventQueue(), watch, event_filter=list(triggers), **options)
+        self._triggers = tuple(triggers)
+        self._notice = notice
+
+    def queue_event(self, event: FileSystemEvent) -> None:
+        """Passes the name on; called by watchdog for every event, those of other kinds too."""
+        if isinstance(event, self._triggers):
+            self._notice(os.fsdecode(event.dest_path or event.src_path).rpartition("/")[2])
+
+    def run(self) -> None:
+        """Reads events until the directory is deleted, or watchdog fails on them."""
+        # Whatever the exception, the remedy is the same, and a traceback would tear the dashboard.
+        with suppress(Exception):
+            super().run()
+        self._notice(None)
+
+    def works(self) -> bool:
+        """False when this thread, or the one that reads for it, has ended."""
+        # Version 6 reads in _inotify, version 7 in _inotify_fd.
+        readers = (getattr(self, "_inotify", None), getattr(self, "_inotify_fd", None))
+        return self.is_alive() and all(reader.is_alive() for reader in readers if isinstance(reader, Thread))
+
+    def end(self) -> None:
+        """Stops and waits for the thread."""
+        self._notice = lambda name: None
+        self.stop()
+        self.join()
+
+
+class _Source:
+    """Makes emitters. Version 7 reads one inotify descriptor for all of them, version 6 one for each."""
+
+    def __init__(self, triggers: Sequence[type[FileSystemEvent]]) -> None:
+        # The same triggers for every directory: inotify_add_watch replaces the mask of a directory watched already.
+        self._triggers = triggers
+        self._shared: Any = None
+        _tame()
+
+    def listen(self, directory: Path, notice: Callable[[str | None], None]) -> _Emitter:
+        """Starts to watch.
+
+        Raises:
+            OSError: The directory is gone (ENOENT), or inotify has no instance or watch left (EMFILE, ENOSPC).
+        """
+        if not os.access(directory, os.R_OK):  # watchdog would take it and hear nothing
+            raise PermissionError(directory)
+        # Resolved: watchdog would watch a symbolic link itself.
+        emitter = _Emitter(directory.resolve(strict=True), self._triggers, notice, **self._options())
+        emitter.start()
+        # Version 6's descriptor.
+        _close_on_exec(getattr(getattr(getattr(emitter, "_inotify", None), "_inotify", None), "fd", None))
+        return emitter
+
+    def close(self) -> None:
+        """Ends what the emitters shared; after them."""
+        if self._shared is not None:
+            self._shared.stop()
+            self._shared.join()
+
+    def _options(self) -> dict[str, Any]:
+        descriptor = getattr(watchdog_inotify_c, "InotifyFD", None)
+        if descriptor is None:
+            return {}
+        if self._shared is None or not self._shared.is_alive():
+            self._shared = descriptor()
+            _close_on_exec(getattr(self._shared, "_inotify_fd", None))
+            self._shared.start()
+        return {"inotify_fd": self._shared}
+
+
+def _tame() -> None:
+    """Makes watchdog prompt and quiet."""
+    # It holds back every event behind one half of a rename for 0.5 s, hoping for the other. We need no pairs.
+    for name in ("InotifyMoveEventGrouper", "InotifyBuffer"):
+        holder: Any = getattr(watchdog_inotify, name, None)
+        if hasattr(holder, "delay"):
+            holder.delay = 0
+    # Without a handler, logging writes warnings to the terminal, through the dashboard.
+    logging.getLogger("watchdog").addHandler(logging.NullHandler())
+    warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"watchdog\.")
+
+
+def _close_on_exec(descriptor: object) -> None:
+    """Keeps an inotify descriptor out of the hosts and builds that we start."""
+    if isinstance(descriptor, int):
+        fcntl.fcntl(descriptor, fcntl.F_SETFD, fcntl.FD_CLOEXEC)

@@ -1,0 +1,127 @@
+/* hotreload for hosts: declare slots, call them, be watched.
+ *
+ *     static hr_slot add = HR_SLOT("counter.add", counter_add);      // counter_add: the fallback
+ *
+ *     hr_declare(NULL, &add);
+ *     hr_serve(NULL, "counter", 0);                                  // `hotreload watch` finds this process now
+ *     for (;;) hr_call(&add, &state, &in, &out);
+ *
+ * Link with libhotreload.a or libhotreload.so, or compile the shim's sources into the program (hotreload config).
+ *
+ * Which calls may run concurrently
+ *
+ *     hr_call, hr_frame_*                 with everything, from any number of threads; never block, never allocate after
+ *                                         a thread's first call; may nest; not across a longjmp out of an implementation
+ *     hr_declare, hr_find, hr_load,       with everything; they wait for each other
+ *     hr_rollback, hr_prepare, ...
+ *     hr_safepoint, hr_poll               with everything, one thread at a time; not from inside a slot call
+ *     hr_serve, hr_stop                   with everything but each other
+ *     hr_runtime_free                     with nothing that uses that runtime
+ *
+ * A process has one dispatch table, one set of call counters and one black box. A runtime is a name space of slots in
+ * them with a context pointer and modules of its own; NULL stands for the process's default one. */
+#ifndef HOTRELOAD_H
+#define HOTRELOAD_H
+
+#include "report.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct hr_runtime hr_runtime;
+typedef struct hr_transaction hr_transaction;
+
+/* A named patch point. Lives as long as anybody may call it; initialise with HR_SLOT or zeros. */
+typedef struct hr_slot {
+    const char *symbol;
+    hr_patch_fn fallback; /* may be null: calls return HR_UNRESOLVED until a module implements the slot */
+    uint32_t index;       /* into the dispatch table; 0: not declared yet (the first call does it) */
+    uint32_t reserved;
+} hr_slot;
+
+/* The version of the shim, "major.minor.patch". */
+const char *hr_version(void);
+
+/* Slots and modules that the process can hold; for before anything else is called. 0 keeps a default: 4,096 slots
+ * (65,536 at most), 1,000 modules in the black box. HR_E_USAGE when it is too late or out of range. */
+hr_status hr_configure(uint32_t slots);
+
+hr_status hr_runtime_new(hr_runtime **runtime);
+/* Gives the runtime's slots back. Its modules stay resident. Nothing may call its slots any more. */
+void hr_runtime_free(hr_runtime *runtime);
+
+/* The host_state that on_load and on_unload receive. */
+void hr_set_context(hr_runtime *runtime, void *host_state);
+void *hr_context(hr_runtime *runtime);
+
+/* Number of commits so far. */
+uint64_t hr_generation(hr_runtime *runtime);
+
+/* Makes slot->symbol a slot with slot->fallback as version 0, and fills in slot->index. A slot that a module created
+ * before (reported as undeclared) becomes declared and keeps what runs.
+ * HR_E_DUPLICATE: it has been declared; HR_E_USAGE: no valid name; HR_E_LIMIT; HR_E_MEMORY. */
+hr_status hr_declare(hr_runtime *runtime, hr_slot *slot);
+
+/* A handle of a slot that exists, declared or created by a module. HR_E_NO_SLOT. */
+hr_status hr_find(hr_runtime *runtime, const char *symbol, hr_slot *slot);
+
+/* Calls visit(data, symbol, version) for every slot in alphabetical order. */
+void hr_each_symbol(hr_runtime *runtime, void (*visit)(void *data, const char *symbol, uint64_t version), void *data);
+
+/* Calls visit(data, name, version) for every module accepted so far, in order of loading. */
+void hr_each_module(hr_runtime *runtime, void (*visit)(void *data, const char *name, uint64_t version), void *data);
+
+/* Loads one module: stage, preflight, open, check, on_load, commit, in the calling thread.
+ * *report (may be null) is always allocated, whatever the result; free it with hr_report_free. */
+hr_status hr_load(hr_runtime *runtime, const char *path, hr_report **report);
+
+/* Commits the previous implementations again and quarantines what ran. module: the name of the module to take back, or
+ * null for all that the newest commit brought in. *reports receives *count reports, one for each module taken back. */
+hr_status hr_rollback(hr_runtime *runtime, const char *module, hr_report ***reports, uint32_t *count);
+
+/* One transaction over several modules. hr_prepare does all that can be refused, on_load included; reports[0 .. count)
+ * are allocated whatever the result. On HR_OK *transaction is to be given to hr_commit or hr_abort, once. */
+hr_status hr_prepare(hr_runtime *runtime, const char *const *paths, uint32_t count, hr_report **reports,
+                     hr_transaction **transaction);
+/* Publishes all modules of the transaction in one step and completes the reports. HR_E_MEMORY, HR_E_SAFE_POINT: nothing
+ * has changed, the transaction is aborted. */
+hr_status hr_commit(hr_transaction *transaction, hr_report **reports);
+/* Takes the preparation back; the modules' on_unload runs where on_load did. */
+void hr_abort(hr_transaction *transaction);
+
+void hr_report_free(hr_report *report);
+void hr_reports_free(hr_report **reports, uint32_t count);
+
+/* What hr_serve is asked for. */
+#define HR_SERVE_POLL 1       /* start no thread: the host calls hr_poll */
+#define HR_SERVE_SAFE_POINT 2 /* on_load, commits and on_unload wait for the host's hr_safepoint */
+
+/* Lets `hotreload watch` find and drive this process (owner only; DESIGN.md section 8). name: 1 to 127 bytes of UTF-8,
+ * what the user sees. HR_E_DUPLICATE: served already; HR_E_IO, HR_E_DENIED: *failure (may be null) says why. */
+hr_status hr_serve(hr_runtime *runtime, const char *name, uint32_t flags, hr_failure *failure);
+/* Stops serving, removes the socket. Called at exit by itself. */
+void hr_stop(void);
+/* Serves pending requests in the calling thread; waits up to timeout_ms for one (0: does not wait). Returns how many. */
+int hr_poll(int timeout_ms);
+/* Where a host with HR_SERVE_SAFE_POINT lets a swap happen. Costs a load and a branch when there is nothing to do.
+ * Also runs what waits for a thread of the host (on_unload) in hosts without ours. */
+void hr_safepoint_reached(void); /* hr_safepoint, in slot.h, calls it when there is something to do */
+
+/* For callers that write the call path in another language: this thread's shard, or null where the thread has to use
+ * hr_call_slot (no membarrier, no shard left). Valid until the thread's last thread-specific destructor has run. */
+struct hr_shard *hr_thread_attach(void);
+
+/* The out-of-line form of hr_call, for callers that cannot inline C. */
+int32_t hr_call_slot(hr_slot *slot, void *state, const void *input, void *output);
+
+#ifdef __cplusplus
+}
+#endif
+
+#include "slot.h"
+#ifdef HOTRELOAD_OFF
+#include "off.h"
+#endif
+
+#endif

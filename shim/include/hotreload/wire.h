@@ -1,0 +1,222 @@
+/* What a host and a tool exchange: the messages on the host's socket, and the black box (DESIGN.md section 8).
+ * A cdef header: see abi.h. All integers are in the machine's own byte order; both sides run on one machine. */
+#ifndef HOTRELOAD_WIRE_H
+#define HOTRELOAD_WIRE_H
+
+#include "report.h"
+
+/* ---- messages: an hr_message, then `length` bytes ---- */
+
+#define HR_WIRE_MAGIC 0x48525731
+#define HR_WIRE_VERSION 1
+/* More than any valid request or reply. */
+#define HR_WIRE_LENGTH_MAX 67108864
+/* Modules in one transaction. */
+#define HR_WIRE_PATHS_MAX 64
+
+#define HR_MSG_HELLO 1    /* hr_hello    -> hr_welcome, with the black box's file descriptor (SCM_RIGHTS) */
+#define HR_MSG_LOAD 2     /* hr_paths    -> hr_reply and reports: prepare and commit in one */
+#define HR_MSG_PREPARE 3  /* hr_paths    -> hr_reply and reports; at most one transaction a connection */
+#define HR_MSG_COMMIT 4   /* nothing     -> hr_reply and reports */
+#define HR_MSG_ABORT 5    /* nothing     -> hr_reply; closing the connection does it too */
+#define HR_MSG_ROLLBACK 6 /* hr_rollback_request -> hr_reply and reports */
+#define HR_MSG_STATUS 7   /* nothing     -> hr_welcome without a descriptor */
+#define HR_MSG_REPLY 128  /* set in the kind of every answer */
+
+typedef struct hr_message {
+    uint32_t magic;
+    uint16_t version;
+    uint16_t kind;
+    uint32_t length;
+    uint32_t id; /* the answer repeats the request's */
+} hr_message;
+
+typedef struct hr_hello {
+    char tool[64];
+} hr_hello;
+
+typedef struct hr_welcome {
+    uint32_t pid;
+    uint32_t client; /* hr_event.origin of what this connection causes */
+    uint64_t generation;
+    uint64_t box_size;
+    uint32_t serve_flags; /* HR_SERVE_* */
+    uint32_t reserved;
+    char name[HR_NAME_MAX + 1];
+    char version[32]; /* of the shim */
+} hr_welcome;
+
+#ifdef __cplusplus /* a flexible array member, which C++ compilers know as an extension */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wpedantic"
+#endif
+typedef struct hr_paths {
+    uint32_t count;
+    uint32_t reserved;
+    char paths[][HR_PATH_SIZE]; /* absolute */
+} hr_paths;
+#ifdef __cplusplus
+#pragma GCC diagnostic pop
+#endif
+
+typedef struct hr_rollback_request {
+    char module[HR_NAME_MAX + 1]; /* empty: all that the newest commit brought in */
+} hr_rollback_request;
+
+/* Followed by `count` hr_reports, each report.size bytes long. */
+typedef struct hr_reply {
+    int32_t status;
+    uint32_t count;
+    hr_failure failure; /* of the request as a whole */
+} hr_reply;
+
+/* ---- the black box: an hr_box, then arrays at the offsets that it names ---- */
+
+#define HR_BOX_MAGIC 0x31584f4252482121
+#define HR_BOX_VERSION 1
+#define HR_BOX_HEADER_SIZE 4096
+#define HR_BOX_EVENTS 1024
+#define HR_BOX_MODULES 1000
+#define HR_BOX_SHARDS 256 /* the last one is shared by all threads beyond */
+
+typedef struct hr_box {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t header_size;
+    uint64_t size; /* of the whole block, bytes */
+    uint64_t slots_offset;
+    uint64_t modules_offset;
+    uint64_t events_offset;
+    uint64_t shards_offset;
+    uint64_t shard_stride;
+    uint32_t slot_size; /* bytes of one record, of the arrays below */
+    uint32_t module_size;
+    uint32_t event_size;
+    uint32_t slot_capacity;
+    uint32_t module_capacity;
+    uint32_t event_capacity;
+    uint32_t shard_capacity;
+    uint32_t pid;
+    uint64_t started; /* CLOCK_REALTIME ns */
+    uint64_t sequence; /* odd while slot or module records change */
+    uint64_t generation;
+    uint64_t event_count; /* ever written; the ring holds the last event_capacity */
+    uint32_t slot_count;  /* highest used index + 1; index 0 is unused */
+    uint32_t module_count;
+    uint32_t shard_count; /* shards ever used */
+    uint32_t runtime;     /* the served one: show the records of this number */
+    uint32_t state;       /* HR_HOST_* */
+    uint32_t blocked_thread; /* the thread that a grace period waits for; 0: none */
+    uint32_t blocked_slot;
+    uint32_t retired_tables;
+    uint64_t blocked_since; /* CLOCK_REALTIME ns */
+    uint64_t resident_modules;
+    char name[HR_NAME_MAX + 1];
+    char version_text[32]; /* of the shim */
+} hr_box;
+
+#define HR_HOST_STARTING 0
+#define HR_HOST_SERVED 1
+#define HR_HOST_EXITED 2 /* in order; a killed host stays "served" */
+
+#define HR_SLOT_FREE 0
+#define HR_SLOT_FALLBACK 1
+#define HR_SLOT_LIVE 2
+#define HR_SLOT_UNDECLARED 3
+#define HR_SLOT_PROBATION 4
+
+typedef struct hr_box_slot {
+    char symbol[HR_NAME_MAX + 1];
+    uint64_t version;
+    uint64_t generation;    /* of its last change */
+    uint64_t swapped_at;    /* CLOCK_REALTIME ns of its last change; 0: never */
+    uint64_t swaps;         /* changes so far */
+    uint64_t calls_base;    /* calls of the record's earlier owners: subtract from the shards' sum */
+    uint64_t calls_at_swap; /* its calls when it last changed */
+    uint32_t module;        /* 1 + index of the module record; 0: the fallback, or nothing */
+    uint32_t state;         /* HR_SLOT_* */
+    uint32_t runtime;
+    uint32_t reserved;
+} hr_box_slot;
+
+#define HR_MODULE_FREE 0
+#define HR_MODULE_LIVE 1
+#define HR_MODULE_RETIRED 2
+#define HR_MODULE_UNLOADED 3
+
+typedef struct hr_box_module {
+    char name[HR_NAME_MAX + 1];
+    char build_id[HR_BUILD_ID_SIZE];
+    char reserved[7];
+    char path[HR_PATH_SIZE];   /* the build output it came from */
+    char staged[HR_PATH_SIZE]; /* the copy that is mapped */
+    char reason[HR_NAME_MAX + 1]; /* why it is in its state */
+    uint64_t version;
+    uint64_t content;
+    uint64_t generation; /* of the commit that brought it in */
+    uint64_t loaded_at;  /* CLOCK_REALTIME ns */
+    uint64_t bytes;      /* mapped */
+    uint32_t state;      /* HR_MODULE_* */
+    uint32_t runtime;
+} hr_box_module;
+
+#define HR_EVENT_SWAP 1
+#define HR_EVENT_REJECT 2
+#define HR_EVENT_SAME 3
+#define HR_EVENT_ROLLBACK 4
+#define HR_EVENT_RETIRE 5
+#define HR_EVENT_UNLOAD 6
+#define HR_EVENT_CRASH 7
+#define HR_EVENT_SERVE 8
+#define HR_EVENT_BLOCKED 9
+
+typedef struct hr_event {
+    uint64_t number; /* 1, 2, 3 ...; differs from what is expected while the record is being written */
+    uint64_t time;   /* CLOCK_REALTIME ns */
+    uint32_t kind;   /* HR_EVENT_* */
+    int32_t status;
+    uint32_t origin; /* the client that caused it; 0: the host itself */
+    uint32_t slots;  /* how many changed */
+    uint64_t generation;
+    uint64_t module_version;
+    uint64_t us; /* of all its steps */
+    char module[HR_NAME_MAX + 1];
+    char build_id[HR_BUILD_ID_SIZE];
+    char reserved[7];
+    char symbols[256]; /* the changed slots, separated by blanks; cut */
+    char path[HR_PATH_SIZE];
+    hr_failure failure;
+} hr_event;
+
+/* ---- reading a black box, of a host that runs or has died ---- */
+
+typedef struct hr_box_reader hr_box_reader;
+
+/* Maps the block that fd refers to, read only, and checks every size and offset in its header. Keeps no descriptor. */
+hr_status hr_box_open(int fd, hr_box_reader **reader, hr_failure *failure);
+void hr_box_close(hr_box_reader *reader);
+
+/* A copy of the header, counts limited to the capacities. */
+void hr_box_header(const hr_box_reader *reader, hr_box *header);
+/* Copies of the first `count` slot or module records, of one moment (unless the host died while it wrote; they are
+ * bounded and terminated all the same). Returns how many. */
+uint32_t hr_box_slots(const hr_box_reader *reader, hr_box_slot *slots, uint32_t count);
+uint32_t hr_box_modules(const hr_box_reader *reader, hr_box_module *modules, uint32_t count);
+/* Sums the shards: calls[i] and in_flight[i] for slot index i < count. Either array may be null. */
+uint32_t hr_box_calls(const hr_box_reader *reader, uint64_t *calls, uint32_t *in_flight, uint32_t count);
+/* Events after number `after`, oldest first; those that the ring has lost are left out. Returns how many. */
+uint32_t hr_box_events(const hr_box_reader *reader, uint64_t after, hr_event *events, uint32_t count);
+
+/* ---- edge helpers shared by hosts and tools ---- */
+
+/* The directory of the sockets, created 0700 and checked when absent. HR_E_DENIED when it is someone else's. */
+hr_status hr_runtime_directory(char *path, uint32_t size, hr_failure *failure);
+
+/* Reads a whole build output, never mapping it, and preflights it: hr_preflight's results, HR_E_IO or HR_E_DENIED. */
+hr_status hr_inspect(const char *path, hr_failure *failure, hr_manifest **manifest);
+
+/* The settle rule's question (section 7): is this output complete, with no writer left?
+ * HR_OK; HR_E_TRUNCATED: not yet (still written, or bytes are missing: ask again); else why it never will be. */
+hr_status hr_settled(const char *path, hr_failure *failure);
+
+#endif

@@ -1,0 +1,395 @@
+/* The black box: shared memory in which the host publishes what runs, and its readers.
+ *
+ * Invariants:
+ *  B1  Only the host writes; the descriptor that it hands out is sealed against anybody else's writing.
+ *  B2  Slot and module records change between hr_blackbox_begin and _end only, under hr.lock; box->sequence is odd
+ *      meanwhile. Partner of each fence: the one of the same name in read_records.
+ *  B3  A reader trusts nothing: offsets and sizes are checked once against the block's size (which is sealed), counts are
+ *      limited to the capacities found then, strings are terminated in the copy. A host killed inside B2 leaves an odd
+ *      sequence; its records are read all the same. */
+#include "internal.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PAGE 4096u
+
+static uint64_t round_up(uint64_t value, uint64_t to) { return (value + to - 1) / to * to; }
+
+static uint64_t stride_of(uint32_t capacity) {
+    return round_up(offsetof(hr_shard, calls) + (uint64_t)capacity * sizeof(uint64_t), PAGE);
+}
+
+uint64_t hr_blackbox_shard_stride(void) { return hr.box->shard_stride; }
+
+/* The block's size and every offset, from the capacities alone. */
+static void plan(hr_box *box, uint32_t capacity) {
+    memset(box, 0, sizeof *box);
+    box->magic = HR_BOX_MAGIC;
+    box->version = HR_BOX_VERSION;
+    box->header_size = HR_BOX_HEADER_SIZE;
+    box->slot_size = sizeof(hr_box_slot);
+    box->module_size = sizeof(hr_box_module);
+    box->event_size = sizeof(hr_event);
+    box->slot_capacity = capacity;
+    box->module_capacity = HR_BOX_MODULES;
+    box->event_capacity = HR_BOX_EVENTS;
+    box->shard_capacity = HR_BOX_SHARDS;
+    box->shard_stride = stride_of(capacity);
+    box->slots_offset = HR_BOX_HEADER_SIZE;
+    box->modules_offset = round_up(box->slots_offset + (uint64_t)capacity * sizeof(hr_box_slot), PAGE);
+    box->events_offset = round_up(box->modules_offset + HR_BOX_MODULES * sizeof(hr_box_module), PAGE);
+    box->shards_offset = round_up(box->events_offset + HR_BOX_EVENTS * sizeof(hr_event), PAGE);
+    box->size = box->shards_offset + HR_BOX_SHARDS * box->shard_stride;
+    box->slot_count = 1;
+}
+
+static hr_box *map_box(void *at, int fd, uint64_t size) {
+    int flags = (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED) | MAP_NORESERVE | (at ? MAP_FIXED : 0);
+    void *block = mmap(at, size, PROT_READ | PROT_WRITE, flags, fd, 0);
+    return block == MAP_FAILED ? NULL : block;
+}
+
+static void write_header(hr_box *box, const hr_box *planned) {
+    *box = *planned;
+    box->pid = (uint32_t)getpid();
+    box->started = hr_realtime_ns();
+    hr_copy_text(box->version_text, sizeof box->version_text, HR_VERSION_TEXT);
+}
+
+hr_status hr_blackbox_create(bool shared) {
+    hr_box planned;
+    plan(&planned, hr.capacity);
+    int fd = shared ? hr_platform_shared_memory(planned.size) : -1;
+    hr_box *box = map_box(NULL, fd, planned.size);
+    if (box == NULL) {
+        if (fd >= 0) close(fd);
+        return HR_E_MEMORY;
+    }
+    if (fd >= 0) hr_platform_seal(fd);
+    write_header(box, &planned);
+    hr.box = box;
+    hr.box_fd = fd;
+    return HR_OK;
+}
+
+/* Callers hold pointers into the block (their shards), so a child gets another block at the same address. Private: the
+ * counters of a child are nobody's business until it is served. */
+void hr_blackbox_forked(void) {
+    hr_box planned;
+    plan(&planned, hr.capacity);
+    if (hr.box_fd >= 0) close(hr.box_fd);
+    hr.box_fd = -1;
+    if (map_box(hr.box, -1, planned.size) == NULL) abort(); /* or the child would count in its parent's block */
+    write_header(hr.box, &planned);
+}
+
+hr_status hr_blackbox_share(void) {
+    if (hr.box_fd >= 0) return HR_OK;
+    uint64_t size = hr.box->size;
+    uint64_t used = hr.box->shards_offset + hr.box->shard_count * hr.box->shard_stride;
+    int fd = hr_platform_shared_memory(size);
+    if (fd < 0) return HR_E_MEMORY;
+    /* The private pages hold counters that threads are changing; they start again from what the copy catches. */
+    for (uint64_t done = 0; done < used;) {
+        ssize_t n = pwrite(fd, (char *)hr.box + done, (size_t)(used - done), (off_t)done);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) {
+            close(fd);
+            return HR_E_MEMORY;
+        }
+        done += (uint64_t)n;
+    }
+    if (map_box(hr.box, fd, size) == NULL) {
+        close(fd);
+        return HR_E_MEMORY;
+    }
+    hr_platform_seal(fd);
+    hr.box_fd = fd;
+    return HR_OK;
+}
+
+static void *at(uint64_t offset) { return (char *)hr.box + offset; }
+
+hr_shard *hr_blackbox_shard(uint32_t number) { return at(hr.box->shards_offset + number * hr.box->shard_stride); }
+
+static hr_box_slot *slot_record(uint32_t index) { return (hr_box_slot *)at(hr.box->slots_offset) + index; }
+
+static hr_box_module *module_record(uint32_t index) { return (hr_box_module *)at(hr.box->modules_offset) + index; }
+
+void hr_blackbox_begin(void) {
+    __atomic_store_n(&hr.box->sequence, hr.box->sequence + 1, __ATOMIC_RELAXED);
+    __atomic_thread_fence(__ATOMIC_RELEASE); /* partner: the acquire fence before the second look in read_records */
+}
+
+void hr_blackbox_end(void) {
+    hr.box->slot_count = hr.slot_count;
+    hr.box->generation = hr.served ? hr.served->generation : hr.first.generation;
+    hr.box->runtime = hr.served ? hr.served->number : hr.first.number;
+    hr.box->retired_tables = hr.retired_count;
+    __atomic_store_n(&hr.box->sequence, hr.box->sequence + 1, __ATOMIC_RELEASE); /* partner: the first look */
+}
+
+static uint32_t state_of(const hr_slot_info *slot) {
+    if (slot->runtime == NULL) return HR_SLOT_FREE;
+    if (!slot->declared) return HR_SLOT_UNDECLARED;
+    return slot->module ? HR_SLOT_LIVE : HR_SLOT_FALLBACK;
+}
+
+void hr_blackbox_slot(uint32_t index, bool changed, uint64_t now) {
+    const hr_slot_info *slot = &hr.slots[index];
+    hr_box_slot *record = slot_record(index);
+    if (memcmp(record->symbol, slot->symbol, sizeof record->symbol) != 0)
+        memcpy(record->symbol, slot->symbol, sizeof record->symbol);
+    record->version = slot->version;
+    record->module = slot->module ? slot->module->record : 0;
+    record->state = state_of(slot);
+    record->runtime = slot->runtime ? slot->runtime->number : 0;
+    if (!changed) return;
+    record->generation = slot->runtime ? slot->runtime->generation : 0;
+    record->swapped_at = now;
+    record->swaps++;
+    record->calls_at_swap = hr_shards_sum(index) - record->calls_base;
+}
+
+void hr_blackbox_free_slot(uint32_t index) {
+    hr_box_slot *record = slot_record(index);
+    memset(record, 0, sizeof *record);
+    record->calls_base = hr_shards_sum(index);
+}
+
+/* A record for a new module: a free one, else that of the longest retired; live modules keep theirs. */
+static uint32_t find_module_record(void) {
+    if (hr.box->module_count < HR_BOX_MODULES) return hr.box->module_count++;
+    uint32_t oldest = HR_BOX_MODULES;
+    for (uint32_t i = 0; i < HR_BOX_MODULES; i++) {
+        if (module_record(i)->state == HR_MODULE_LIVE) continue;
+        if (oldest == HR_BOX_MODULES || module_record(i)->loaded_at < module_record(oldest)->loaded_at) oldest = i;
+    }
+    if (oldest == HR_BOX_MODULES) return oldest;
+    for (hr_module *module = hr.modules; module; module = module->next)
+        if (module->record == oldest + 1) module->record = 0;
+    return oldest;
+}
+
+void hr_blackbox_module(hr_module *module, const char *reason) {
+    if (module->record == 0) {
+        uint32_t index = find_module_record();
+        if (index == HR_BOX_MODULES) return; /* 1,000 live modules: this one is not shown */
+        module->record = index + 1;
+        hr_box_module *record = module_record(index);
+        memset(record, 0, sizeof *record);
+        hr_copy_text(record->name, sizeof record->name, module->manifest->name);
+        hr_copy_text(record->build_id, sizeof record->build_id, module->manifest->build_id);
+        hr_copy_text(record->path, sizeof record->path, module->path);
+        hr_copy_text(record->staged, sizeof record->staged, module->staged);
+        record->version = module->manifest->version;
+        record->content = module->manifest->content;
+        record->loaded_at = hr_realtime_ns();
+        record->bytes = module->size;
+        record->runtime = module->runtime ? module->runtime->number : UINT32_MAX;
+        hr.box->resident_modules++;
+    }
+    hr_box_module *record = module_record(module->record - 1);
+    record->generation = module->generation;
+    record->state = module->state;
+    hr_copy_text(record->reason, sizeof record->reason, reason);
+}
+
+void hr_blackbox_rebuild(void) {
+    uint64_t now = hr_realtime_ns();
+    hr_blackbox_begin();
+    for (hr_module *module = hr.modules; module; module = module->next) {
+        module->record = 0;
+        hr_blackbox_module(module, module->state == HR_MODULE_LIVE ? "" : "loaded before the fork");
+    }
+    for (uint32_t i = 1; i < hr.slot_count; i++) hr_blackbox_slot(i, false, now);
+    hr_blackbox_end();
+}
+
+void hr_blackbox_event(uint32_t kind, const hr_report *report, const char *symbols) {
+    uint64_t number = hr.box->event_count + 1;
+    hr_event *event = (hr_event *)at(hr.box->events_offset) + (number - 1) % HR_BOX_EVENTS;
+    __atomic_store_n(&event->number, 0, __ATOMIC_RELAXED);
+    __atomic_thread_fence(__ATOMIC_RELEASE); /* partner: the acquire fence in hr_box_events */
+    event->time = hr_realtime_ns();
+    event->kind = kind;
+    event->status = report->status;
+    event->origin = hr.client;
+    event->slots = 0;
+    for (uint32_t i = 0; i < report->change_count; i++) event->slots += report->changes[i].kind != HR_CHANGE_KEPT;
+    event->generation = report->generation;
+    event->module_version = report->module_version;
+    event->us = report->us[HR_STEP_TOTAL];
+    memcpy(event->module, report->module, sizeof event->module);
+    memcpy(event->build_id, report->build_id, sizeof event->build_id);
+    memcpy(event->path, report->path, sizeof event->path);
+    hr_copy_text(event->symbols, sizeof event->symbols, symbols);
+    event->failure = report->failure;
+    __atomic_store_n(&event->number, number, __ATOMIC_RELEASE); /* partner: the first look in hr_box_events */
+    __atomic_store_n(&hr.box->event_count, number, __ATOMIC_RELEASE);
+}
+
+/* ---- readers ---- */
+
+struct hr_box_reader {
+    const char *block;
+    uint64_t size;
+    hr_box plan; /* offsets, sizes and capacities as they were checked */
+};
+
+static bool array_fits(const hr_box *box, uint64_t offset, uint64_t count, uint64_t stride) {
+    return offset % 8 == 0 && offset >= sizeof(hr_box) && offset <= box->size && stride != 0 && count <= UINT32_MAX &&
+           stride <= box->size && count <= (box->size - offset) / stride;
+}
+
+static bool box_valid(const hr_box *box, uint64_t size) {
+    uint64_t shard_least = offsetof(hr_shard, calls) + (uint64_t)box->slot_capacity * sizeof(uint64_t);
+    return box->size <= size && box->slot_size == sizeof(hr_box_slot) && box->module_size == sizeof(hr_box_module) &&
+           box->event_size == sizeof(hr_event) && box->event_capacity != 0 && box->shard_stride % 8 == 0 &&
+           box->slot_capacity <= HR_SLOTS_MAX && box->shard_stride >= shard_least &&
+           array_fits(box, box->slots_offset, box->slot_capacity, box->slot_size) &&
+           array_fits(box, box->modules_offset, box->module_capacity, box->module_size) &&
+           array_fits(box, box->events_offset, box->event_capacity, box->event_size) &&
+           array_fits(box, box->shards_offset, box->shard_capacity, box->shard_stride);
+}
+
+hr_status hr_box_open(int fd, hr_box_reader **reader, hr_failure *failure) {
+    *reader = NULL;
+    struct stat info;
+    if (fstat(fd, &info) != 0)
+        return hr_fail(failure, HR_E_IO, NULL, NULL, NULL, "the black box cannot be examined: %s", strerror(errno));
+    uint64_t size = (uint64_t)info.st_size;
+    if (size < HR_BOX_HEADER_SIZE)
+        return hr_fail(failure, HR_E_PROTOCOL, NULL, NULL, NULL, "the black box is smaller than its header");
+    void *block = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+    if (block == MAP_FAILED)
+        return hr_fail(failure, HR_E_IO, NULL, NULL, NULL, "the black box cannot be mapped: %s", strerror(errno));
+    hr_box header = *(const hr_box *)block;
+    hr_box_reader *made = NULL;
+    hr_status status = HR_OK;
+    if (header.magic != HR_BOX_MAGIC || header.version != HR_BOX_VERSION)
+        status = hr_fail(failure, HR_E_PROTOCOL, NULL, NULL, NULL, "the black box has version %u, this tool reads %u",
+                         header.version, HR_BOX_VERSION);
+    else if (!box_valid(&header, size))
+        status = hr_fail(failure, HR_E_PROTOCOL, NULL, NULL, NULL, "the black box contradicts itself");
+    else if ((made = calloc(1, sizeof *made)) == NULL)
+        status = hr_fail(failure, HR_E_MEMORY, NULL, NULL, NULL, "out of memory");
+    if (status != HR_OK) {
+        munmap(block, size);
+        return status;
+    }
+    *made = (hr_box_reader){.block = block, .size = size, .plan = header};
+    *reader = made;
+    return HR_OK;
+}
+
+void hr_box_close(hr_box_reader *reader) {
+    if (reader == NULL) return;
+    munmap((void *)(uintptr_t)reader->block, reader->size);
+    free(reader);
+}
+
+static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
+static const hr_box *live(const hr_box_reader *reader) { return (const hr_box *)reader->block; }
+
+static uint32_t count_of(const uint32_t *count, uint32_t capacity) {
+    return least(__atomic_load_n(count, __ATOMIC_ACQUIRE), capacity);
+}
+
+void hr_box_header(const hr_box_reader *reader, hr_box *header) {
+    *header = *live(reader);
+    const hr_box *plan = &reader->plan;
+    header->slot_count = least(header->slot_count, plan->slot_capacity);
+    header->module_count = least(header->module_count, plan->module_capacity);
+    header->shard_count = least(header->shard_count, plan->shard_capacity);
+    header->name[HR_NAME_MAX] = 0;
+    header->version_text[sizeof header->version_text - 1] = 0;
+}
+
+/* Copies records of one moment: again while the sequence is odd or has moved, but not for ever (B3). */
+static void read_records(const hr_box_reader *reader, void *to, const void *from, size_t bytes) {
+    for (int tries = 0; tries < 1000; tries++) {
+        uint64_t before = __atomic_load_n(&live(reader)->sequence, __ATOMIC_ACQUIRE);
+        memcpy(to, from, bytes);
+        __atomic_thread_fence(__ATOMIC_ACQUIRE);
+        uint64_t after = __atomic_load_n(&live(reader)->sequence, __ATOMIC_RELAXED);
+        if (before == after && before % 2 == 0) return;
+        sched_yield();
+    }
+}
+
+uint32_t hr_box_slots(const hr_box_reader *reader, hr_box_slot *slots, uint32_t count) {
+    count = least(count, count_of(&live(reader)->slot_count, reader->plan.slot_capacity));
+    read_records(reader, slots, reader->block + reader->plan.slots_offset, count * sizeof *slots);
+    for (uint32_t i = 0; i < count; i++) {
+        slots[i].symbol[HR_NAME_MAX] = 0;
+        if (slots[i].module > reader->plan.module_capacity) slots[i].module = 0;
+    }
+    return count;
+}
+
+uint32_t hr_box_modules(const hr_box_reader *reader, hr_box_module *modules, uint32_t count) {
+    count = least(count, count_of(&live(reader)->module_count, reader->plan.module_capacity));
+    read_records(reader, modules, reader->block + reader->plan.modules_offset, count * sizeof *modules);
+    for (uint32_t i = 0; i < count; i++) {
+        modules[i].name[HR_NAME_MAX] = 0;
+        modules[i].build_id[HR_BUILD_ID_SIZE - 1] = 0;
+        modules[i].path[HR_PATH_SIZE - 1] = 0;
+        modules[i].staged[HR_PATH_SIZE - 1] = 0;
+        modules[i].reason[HR_NAME_MAX] = 0;
+    }
+    return count;
+}
+
+uint32_t hr_box_calls(const hr_box_reader *reader, uint64_t *calls, uint32_t *in_flight, uint32_t count) {
+    count = least(count, reader->plan.slot_capacity);
+    if (calls) memset(calls, 0, count * sizeof *calls);
+    if (in_flight) memset(in_flight, 0, count * sizeof *in_flight);
+    uint32_t shards = count_of(&live(reader)->shard_count, reader->plan.shard_capacity);
+    for (uint32_t s = 0; s < shards; s++) {
+        const hr_shard *shard =
+            (const hr_shard *)(reader->block + reader->plan.shards_offset + s * reader->plan.shard_stride);
+        if (calls)
+            for (uint32_t i = 0; i < count; i++) calls[i] += __atomic_load_n(&shard->calls[i], __ATOMIC_RELAXED);
+        uint32_t active = __atomic_load_n(&shard->active, __ATOMIC_RELAXED);
+        if (in_flight && active > HR_ACTIVE_FRAME && active - 1 < count) in_flight[active - 1]++;
+    }
+    return count;
+}
+
+static void terminate(hr_event *event) {
+    event->module[HR_NAME_MAX] = 0;
+    event->build_id[HR_BUILD_ID_SIZE - 1] = 0;
+    event->symbols[sizeof event->symbols - 1] = 0;
+    event->path[HR_PATH_SIZE - 1] = 0;
+    event->failure.reason[HR_TEXT_SIZE - 1] = 0;
+    event->failure.found[HR_TEXT_SIZE - 1] = 0;
+    event->failure.expected[HR_TEXT_SIZE - 1] = 0;
+    event->failure.fix[HR_TEXT_SIZE - 1] = 0;
+}
+
+uint32_t hr_box_events(const hr_box_reader *reader, uint64_t after, hr_event *events, uint32_t count) {
+    uint64_t newest = __atomic_load_n(&live(reader)->event_count, __ATOMIC_ACQUIRE);
+    uint32_t capacity = reader->plan.event_capacity;
+    uint64_t number = after + 1;
+    if (newest > capacity && number < newest - capacity + 1) number = newest - capacity + 1;
+    const hr_event *ring = (const hr_event *)(reader->block + reader->plan.events_offset);
+    uint32_t got = 0;
+    for (; number <= newest && got < count; number++) {
+        const hr_event *from = &ring[(number - 1) % capacity];
+        if (__atomic_load_n(&from->number, __ATOMIC_ACQUIRE) != number) continue;
+        events[got] = *from;
+        __atomic_thread_fence(__ATOMIC_ACQUIRE);
+        if (__atomic_load_n(&from->number, __ATOMIC_RELAXED) != number) continue;
+        events[got].number = number;
+        terminate(&events[got++]);
+    }
+    return got;
+}

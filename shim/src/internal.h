@@ -1,0 +1,209 @@
+/* What the shim's files share. The arrows: registry, module -> dispatch -> shards, reclaim -> blackbox -> platform. */
+#ifndef HOTRELOAD_INTERNAL_H
+#define HOTRELOAD_INTERNAL_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1
+#endif
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../include/hotreload/hotreload.h"
+#include "../include/hotreload/wire.h"
+
+#define HR_VERSION_TEXT "0.1.0"
+#define HR_SLOTS_DEFAULT 4096
+#define HR_SLOTS_MAX 65536
+#define HR_HISTORY 16
+#define HR_SAFE_POINT_SECONDS 10
+
+typedef struct hr_module hr_module;
+
+/* A module that was opened. It stays mapped for the life of the process, whatever its state. */
+struct hr_module {
+    hr_module *next; /* all modules, newest first */
+    hr_runtime *runtime; /* null: freed */
+    void *context;       /* of a freed runtime */
+    hr_manifest *manifest;
+    void *handle;
+    uintptr_t base;
+    const hr_patch_module_v1 *exported;
+    uint64_t generation; /* of the runtime, at the commit that brought it in; 0: not committed */
+    uint64_t retired_at; /* epoch; 0: not waiting for its grace period */
+    uint64_t size;       /* bytes mapped */
+    uint32_t uses;       /* slots that run its functions now */
+    uint32_t record;     /* 1 + its index in the black box; 0: none */
+    uint32_t state;      /* HR_MODULE_* */
+    bool initialised;    /* on_load has succeeded (or there is none), on_unload has not run since */
+    char path[HR_PATH_SIZE];
+    char staged[HR_PATH_SIZE];
+};
+
+/* An implementation that a slot ran before. */
+typedef struct hr_past {
+    hr_module *module; /* null: the fallback */
+    hr_patch_fn function;
+} hr_past;
+
+/* A slot, as the writers know it; callers know the dispatch table only. */
+typedef struct hr_slot_info {
+    char symbol[HR_NAME_MAX + 1];
+    hr_runtime *runtime; /* null: free */
+    hr_patch_fn fallback;
+    hr_patch_fn function;
+    hr_module *module; /* null: the fallback, or nothing */
+    uint64_t version;
+    uint32_t past_count;
+    bool declared;
+    hr_past past[HR_HISTORY];
+} hr_slot_info;
+
+struct hr_runtime {
+    hr_runtime *next;
+    void *context;
+    uint64_t generation;
+    uint64_t *quarantine; /* contents */
+    uint32_t quarantine_count;
+    uint32_t quarantine_capacity;
+    uint32_t number;
+};
+
+/* A slot's next implementation, for hr_dispatch_publish. */
+typedef struct hr_assignment {
+    uint32_t index;
+    hr_patch_fn function;
+    hr_module *module;
+} hr_assignment;
+
+/* All of the shim's state, but for what callers touch (hr_dispatch, the black box, hr_thread_shard).
+ * `lock` guards everything without a remark; no code of a module or of the host runs while it is held. */
+typedef struct hr_global {
+    pthread_mutex_t lock;
+    pthread_once_t once;
+    int init_status; /* hr_status */
+    bool ready;
+    bool asymmetric; /* membarrier serves: threads may enter without a fence */
+    uint32_t capacity;
+    uint32_t slot_count; /* highest used index + 1 */
+    uint32_t reserved_slots; /* promised to prepared transactions */
+    uint32_t *free_slots;
+    uint32_t free_count;
+    hr_slot_info *slots;
+    uint32_t *map; /* symbol hash -> index, 0: empty; open addressing */
+    uint32_t map_size;
+    hr_runtime first; /* the default runtime */
+    hr_runtime *runtimes;
+    uint32_t runtime_numbers;
+    hr_module *modules;
+    uint32_t retiring; /* modules that wait for a grace period or for their on_unload */
+    hr_table *retired_tables;
+    uint32_t retired_count;
+    uint32_t unprotected; /* atomic: callers for whom no record could be allocated; while any, nothing is reclaimed */
+    struct hr_guest *guests; /* push-only list, atomic */
+    pthread_key_t thread_key;
+    hr_box *box;
+    int box_fd; /* -1: private memory (a forked child that is not served) */
+    uint32_t owner; /* the pid that this state belongs to */
+    hr_runtime *served;
+    uint32_t serve_flags;
+    uint32_t serial; /* atomic: of staged copies */
+    uint32_t client; /* of the request being served: hr_event.origin; the control thread's or hr_poll's */
+    char stage_directory[HR_PATH_SIZE]; /* empty until the first copy */
+    int stage_lock;
+} hr_global;
+
+extern hr_global hr;
+
+/* registry.c */
+hr_status hr_ready(void); /* initialises the process's state once */
+hr_runtime *hr_runtime_or_default(hr_runtime *runtime);
+uint32_t hr_slot_lookup(const hr_runtime *runtime, const char *symbol); /* 0: none; under lock */
+hr_status hr_slot_create(hr_runtime *runtime, const char *symbol, uint32_t *index); /* under lock */
+bool hr_name_valid(const char *name);
+
+/* dispatch.c */
+int32_t hr_unresolved(void *state, const void *input, void *output);
+hr_status hr_dispatch_init(void);
+hr_status hr_dispatch_append(uint32_t index); /* makes the entry exist, unresolved; under lock */
+void hr_dispatch_set_unused(uint32_t index, hr_patch_fn function); /* of an entry that nobody calls yet; under lock */
+hr_status hr_dispatch_publish(const hr_assignment *assignments, uint32_t count); /* under lock */
+
+/* shards.c */
+typedef struct hr_guest {
+    struct hr_guest *next;
+    uint32_t taken; /* atomic */
+    hr_shard record; /* without counters */
+} hr_guest;
+hr_status hr_shards_init(void);
+void hr_shards_forked(void); /* in the child */
+uint64_t hr_shards_sum(uint32_t index);
+
+/* reclaim.c */
+uint64_t hr_reclaim_advance(void); /* starts a grace period and returns its epoch; under lock */
+bool hr_reclaim_quiescent(uint64_t epoch); /* under lock */
+void hr_reclaim_table(hr_table *table);    /* retire; under lock, before hr_reclaim_advance */
+void hr_reclaim_tables(void); /* frees what is quiescent; never waits; under lock */
+
+/* blackbox.c */
+hr_status hr_blackbox_create(bool shared); /* sets hr.box and hr.box_fd */
+void hr_blackbox_forked(void);             /* in the child: the same address, private, empty */
+hr_status hr_blackbox_share(void);         /* a forked child's box, on demand */
+void hr_blackbox_begin(void); /* records change from here; under lock */
+void hr_blackbox_end(void);
+void hr_blackbox_slot(uint32_t index, bool changed, uint64_t now);
+void hr_blackbox_free_slot(uint32_t index); /* its counters become the next owner's base */
+void hr_blackbox_module(hr_module *module, const char *reason); /* gives it a record when it has none */
+void hr_blackbox_event(uint32_t kind, const hr_report *report, const char *symbols);
+void hr_blackbox_rebuild(void); /* writes all records anew */
+hr_shard *hr_blackbox_shard(uint32_t number);
+uint64_t hr_blackbox_shard_stride(void);
+
+/* stage.c */
+/* The private copy: path, bytes mapped read-only. hr_stage_name gives it its final name once its manifest is known. */
+typedef struct hr_staged {
+    char path[HR_PATH_SIZE];
+    uint8_t *bytes;
+    uint64_t size;
+    uint32_t serial;
+} hr_staged;
+hr_status hr_stage(const char *path, hr_staged *staged, hr_failure *failure);
+hr_status hr_stage_name(hr_staged *staged, const hr_manifest *manifest, hr_failure *failure);
+void hr_stage_discard(hr_staged *staged); /* removes the file too */
+void hr_stage_unmap(hr_staged *staged);   /* keeps the file */
+hr_status hr_directory_private(const char *path, hr_failure *failure); /* makes and checks */
+void hr_stage_cleanup(void); /* at exit: removes this process's copies */
+
+/* module.c */
+void hr_module_run_grace(void); /* runs on_unload of what is quiescent; not under lock */
+bool hr_module_waiting(void);
+void hr_module_orphan(hr_runtime *runtime); /* retires its modules, before it is freed; under lock */
+
+/* control.c */
+hr_status hr_at_safe_point(void (*job)(void *), void *argument); /* HR_OK or HR_E_SAFE_POINT */
+void hr_control_forked(void);
+void hr_control_wake(void); /* something waits for a grace period */
+void hr_control_exit(void);
+
+/* linux.c: the platform file */
+bool hr_platform_membarrier_register(void);
+void hr_platform_membarrier(void);
+uint32_t hr_platform_thread_id(void);
+bool hr_platform_thread_alive(uint32_t thread);
+int hr_platform_shared_memory(uint64_t size);
+void hr_platform_seal(int fd);
+/* 1: no writer has it; 0: one has; -1: leases do not serve here. */
+int hr_platform_no_writer(int fd);
+hr_status hr_platform_copy(int from, int to, uint64_t size);
+bool hr_platform_peer_is_user(int socket_fd);
+
+/* status.c */
+uint64_t hr_monotonic_ns(void);
+uint64_t hr_realtime_ns(void);
+void hr_copy_text(char *to, size_t size, const char *from); /* cuts at a UTF-8 boundary */
+hr_status hr_fail(hr_failure *failure, hr_status status, const char *found, const char *expected, const char *fix,
+                  const char *reason, ...) __attribute__((format(printf, 6, 7)));
+
+#endif

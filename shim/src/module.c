@@ -1,0 +1,908 @@
+/* Modules: load, commit, roll back, retire (DESIGN.md section 5).
+ *
+ * Invariants:
+ *  M1  Order: stage, preflight, layout, same, open, check, on_load, commit. Whatever fails leaves the dispatch table, the
+ *      slots and the generation as they were.
+ *  M2  No code of a module (constructors in dlopen, on_load, on_unload) runs while hr.lock is held.
+ *  M3  A module that was opened stays mapped, whatever happens to it (H7): rejected and retired ones are resident.
+ *  M4  on_unload runs only after on_load succeeded, after the grace period that began when the module's last slot left it,
+ *      and once for each such time. A roll back that brings a module back after that runs its on_load again.
+ *  M5  All slots of a transaction change in one published table, under one hold of hr.lock. */
+#include "internal.h"
+
+#include <dlfcn.h>
+#include <link.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- reports ---- */
+
+static hr_report *report_new(uint32_t changes, const char *path) {
+    size_t size = offsetof(hr_report, changes) + (size_t)changes * sizeof(hr_change);
+    hr_report *report = calloc(1, size);
+    if (report == NULL) return NULL;
+    report->size = (uint32_t)size;
+    hr_copy_text(report->path, sizeof report->path, path);
+    return report;
+}
+
+void hr_report_free(hr_report *report) { free(report); }
+
+void hr_reports_free(hr_report **reports, uint32_t count) {
+    for (uint32_t i = 0; reports && i < count; i++) free(reports[i]);
+    free(reports);
+}
+
+static void report_manifest(hr_report *report, const hr_manifest *manifest) {
+    memcpy(report->module, manifest->name, sizeof report->module);
+    memcpy(report->build_id, manifest->build_id, sizeof report->build_id);
+    report->module_version = manifest->version;
+    report->content = manifest->content;
+    report->warnings = manifest->warnings;
+}
+
+/* Room for `extra` more changes. */
+static hr_report *report_grow(hr_report *report, uint32_t extra) {
+    size_t size = offsetof(hr_report, changes) + ((size_t)report->change_count + extra) * sizeof(hr_change);
+    hr_report *grown = realloc(report, size);
+    if (grown) grown->size = (uint32_t)size;
+    return grown;
+}
+
+static void report_trim(hr_report *report) {
+    report->size = (uint32_t)(offsetof(hr_report, changes) + report->change_count * sizeof(hr_change));
+}
+
+typedef struct hr_clock {
+    uint64_t start, last;
+} hr_clock;
+
+static hr_clock clock_start(void) {
+    uint64_t now = hr_monotonic_ns();
+    return (hr_clock){now, now};
+}
+
+static void clock_step(hr_clock *clock, hr_report *report, unsigned step) {
+    uint64_t now = hr_monotonic_ns();
+    report->us[step] += (now - clock->last + 500) / 1000;
+    report->us[HR_STEP_TOTAL] += (now - clock->last + 500) / 1000;
+    clock->last = now;
+}
+
+/* ---- one module on its way in ---- */
+
+typedef struct hr_incoming {
+    hr_staged staged;
+    hr_manifest *manifest;
+    hr_module *module; /* once opened */
+    uint32_t reserved; /* slots promised */
+    uint32_t assignments_at; /* of the transaction */
+} hr_incoming;
+
+struct hr_transaction {
+    hr_runtime *runtime;
+    hr_incoming *incoming;
+    hr_assignment *assignments;
+    uint32_t count;
+    uint32_t assignment_count;
+};
+
+static hr_status incoming_preflight(hr_incoming *in, hr_report *report) {
+    hr_status status = hr_preflight(in->staged.bytes, in->staged.size, &report->failure, &in->manifest);
+    if (status != HR_OK) return status;
+    report_manifest(report, in->manifest);
+    status = hr_stage_name(&in->staged, in->manifest, &report->failure);
+    hr_copy_text(report->staged, sizeof report->staged, in->staged.path);
+    return status;
+}
+
+static bool quarantined(const hr_runtime *runtime, uint64_t content) {
+    for (uint32_t i = 0; i < runtime->quarantine_count; i++)
+        if (runtime->quarantine[i] == content) return true;
+    return false;
+}
+
+static void quarantine(hr_runtime *runtime, uint64_t content) {
+    if (quarantined(runtime, content)) return;
+    if (runtime->quarantine_count == runtime->quarantine_capacity) {
+        uint32_t capacity = runtime->quarantine_capacity ? runtime->quarantine_capacity * 2 : 16;
+        uint64_t *grown = realloc(runtime->quarantine, capacity * sizeof *grown);
+        if (grown == NULL) return; /* the content could be loaded again; nothing worse */
+        runtime->quarantine = grown;
+        runtime->quarantine_capacity = capacity;
+    }
+    runtime->quarantine[runtime->quarantine_count++] = content;
+}
+
+/* Identity is the hash of all bytes that a load maps, not the build id: the same build id with other bytes (a patched
+ * binary) is other code, and a stripped file is not. */
+static bool live_already(const hr_runtime *runtime, const hr_manifest *manifest) {
+    for (uint32_t i = 0; i < manifest->entry_count; i++) {
+        uint32_t index = hr_slot_lookup(runtime, manifest->entries[i].name);
+        const hr_module *module = index ? hr.slots[index].module : NULL;
+        if (module == NULL || module->manifest->content != manifest->content) return false;
+    }
+    return manifest->entry_count != 0;
+}
+
+static uint32_t missing_slots(const hr_runtime *runtime, const hr_manifest *manifest) {
+    uint32_t missing = 0;
+    for (uint32_t i = 0; i < manifest->entry_count; i++)
+        missing += hr_slot_lookup(runtime, manifest->entries[i].name) == 0;
+    return missing;
+}
+
+/* Step 4, and the promise that the commit will find slots for all new symbols. */
+static hr_status incoming_same(hr_runtime *runtime, hr_incoming *in, hr_report *report) {
+    hr_status status = HR_OK;
+    pthread_mutex_lock(&hr.lock);
+    uint32_t missing = missing_slots(runtime, in->manifest);
+    if (quarantined(runtime, in->manifest->content))
+        status = hr_fail(&report->failure, HR_E_QUARANTINED, report->build_id, NULL, NULL,
+                         "%s v%llu with this content was rolled back or crashed in this host", report->module,
+                         (unsigned long long)report->module_version);
+    else if (live_already(runtime, in->manifest)) status = HR_SAME;
+    else if (missing > hr.capacity - hr.slot_count + hr.free_count - hr.reserved_slots)
+        status = hr_fail(&report->failure, HR_E_LIMIT, NULL, NULL, NULL, "no room for %u more slots", missing);
+    else hr.reserved_slots += in->reserved = missing;
+    pthread_mutex_unlock(&hr.lock);
+    return status;
+}
+
+static int offered_to_all(const char *name) { return dlsym(RTLD_DEFAULT, name) != NULL; }
+
+/* The loader names one missing symbol; the bytes tell the others. Symbols that only a needed library could offer are
+ * left out unless the loader named them. */
+static hr_status open_failed(const hr_incoming *in, hr_report *report, const char *error) {
+    static const char marker[] = "undefined symbol: ";
+    const char *found = strstr(error, marker);
+    if (found == NULL)
+        return hr_fail(&report->failure, strstr(error, "static TLS") ? HR_E_STATIC_TLS : HR_E_SYMBOLS, error, NULL,
+                       strstr(error, "cannot open shared object file") ? "install the library, or link it statically" : NULL,
+                       "the loader refused the module");
+    char first[HR_NAME_MAX + 1], names[HR_TEXT_SIZE], fix[HR_TEXT_SIZE + 80];
+    hr_copy_text(first, sizeof first, found + sizeof marker - 1);
+    first[strcspn(first, " \t\n(,")] = 0;
+    uint32_t count = hr_preflight_undefined(in->staged.bytes, in->staged.size, offered_to_all, names, sizeof names);
+    if (count == 0 || strstr(names, first) == NULL) hr_copy_text(names, sizeof names, first);
+    snprintf(fix, sizeof fix, "define %.200s in the module, link the library that has it, or export it from the host "
+             "(-rdynamic)", first);
+    return hr_fail(&report->failure, HR_E_SYMBOLS, names, "every symbol defined", fix, "unresolved symbols: %s", names);
+}
+
+static hr_status incoming_open(hr_runtime *runtime, hr_incoming *in, hr_report *report) {
+    hr_module *module = calloc(1, sizeof *module);
+    if (module == NULL) return hr_fail(&report->failure, HR_E_MEMORY, NULL, NULL, NULL, "out of memory");
+    dlerror();
+    module->handle = dlopen(in->staged.path, RTLD_NOW | RTLD_LOCAL);
+    if (module->handle == NULL) {
+        const char *error = dlerror();
+        free(module);
+        return open_failed(in, report, error ? error : "the loader gave no reason");
+    }
+    module->runtime = runtime;
+    module->manifest = in->manifest;
+    module->size = in->staged.size;
+    module->state = HR_MODULE_RETIRED; /* until its commit */
+    hr_copy_text(module->path, sizeof module->path, report->path);
+    hr_copy_text(module->staged, sizeof module->staged, in->staged.path);
+    in->module = module;
+    return HR_OK;
+}
+
+static bool same_address(const hr_module *module, const void *pointer, uint64_t address) {
+    return (uintptr_t)pointer == (address ? module->base + (uintptr_t)address : 0);
+}
+
+static hr_status differs(hr_report *report, const char *what) {
+    return hr_fail(&report->failure, HR_E_MANIFEST, what, "the module's own code and data",
+                   "link with -Wl,-Bsymbolic and compile with -fvisibility=hidden",
+                   "in memory, %s is not what the file says: another library's symbol took its place", what);
+}
+
+/* Step 6. Symbols bound elsewhere (H9) and constructors that write to the manifest show here. */
+static hr_status incoming_check(hr_incoming *in, hr_report *report) {
+    hr_module *module = in->module;
+    const hr_manifest *manifest = in->manifest;
+    struct link_map *map = NULL;
+    if (dlinfo(module->handle, RTLD_DI_LINKMAP, &map) != 0 || map == NULL) return differs(report, "the load address");
+    module->base = map->l_addr;
+    const hr_patch_module_v1 *exported = (const void *)(module->base + (uintptr_t)manifest->address);
+    module->exported = exported;
+    if (exported->abi_magic != HR_ABI_MAGIC_V1 || exported->abi_version != HR_ABI_VERSION_V1 ||
+        exported->struct_size != HR_ABI_STRUCT_SIZE_V1 || exported->module_version != manifest->version ||
+        exported->entry_count != manifest->entry_count)
+        return differs(report, "the manifest's header");
+    if (exported->name == NULL || strcmp(exported->name, manifest->name) != 0) return differs(report, "the module's name");
+    if (!same_address(module, (const void *)(uintptr_t)exported->on_load, manifest->on_load) ||
+        !same_address(module, (const void *)(uintptr_t)exported->on_unload, manifest->on_unload))
+        return differs(report, "on_load or on_unload");
+    for (uint32_t i = 0; i < manifest->entry_count; i++) {
+        const hr_patch_entry_v1 *entry = &exported->entries[i];
+        if (!same_address(module, (const void *)(uintptr_t)entry->func, manifest->entries[i].function) ||
+            entry->name == NULL || strcmp(entry->name, manifest->entries[i].name) != 0)
+            return differs(report, manifest->entries[i].name);
+    }
+    return HR_OK;
+}
+
+static void *context_of(const hr_module *module) {
+    return module->runtime ? hr_context(module->runtime) : module->context;
+}
+
+/* ---- hooks, at the host's safe point where it asked for that ---- */
+
+typedef struct hr_hook {
+    hr_module *module;
+    int32_t status;
+} hr_hook;
+
+static void run_on_load(void *argument) {
+    hr_hook *hook = argument;
+    hook->status = hook->module->exported->on_load(context_of(hook->module));
+}
+
+static hr_status initialise(hr_module *module, hr_failure *failure) {
+    hr_hook hook = {module, 0};
+    if (module->exported->on_load) {
+        if (hr_at_safe_point(run_on_load, &hook) != HR_OK)
+            return hr_fail(failure, HR_E_SAFE_POINT, NULL, NULL, NULL,
+                           "on_load of %s waited %d s for the host's safe point", module->manifest->name,
+                           HR_SAFE_POINT_SECONDS);
+        if (hook.status != 0) {
+            char found[32];
+            snprintf(found, sizeof found, "status %d", hook.status);
+            return hr_fail(failure, HR_E_ON_LOAD, found, "status 0", NULL, "on_load of %s v%llu returned %d",
+                           module->manifest->name, (unsigned long long)module->manifest->version, hook.status);
+        }
+    }
+    module->initialised = true;
+    return HR_OK;
+}
+
+static void finish(hr_module *module) {
+    if (!module->initialised) return;
+    module->initialised = false;
+    if (module->exported->on_unload) module->exported->on_unload(context_of(module));
+}
+
+/* ---- prepare ---- */
+
+static hr_status incoming_prepare(hr_runtime *runtime, hr_incoming *in, hr_report *report) {
+    hr_clock clock = clock_start();
+    hr_status status = hr_stage(report->path, &in->staged, &report->failure);
+    clock_step(&clock, report, HR_STEP_STAGE);
+    if (status != HR_OK) return status;
+    status = incoming_preflight(in, report);
+    clock_step(&clock, report, HR_STEP_PREFLIGHT);
+    if (status != HR_OK) return status;
+    status = incoming_same(runtime, in, report);
+    clock_step(&clock, report, HR_STEP_SAME);
+    if (status != HR_OK) return status;
+    status = incoming_open(runtime, in, report);
+    clock_step(&clock, report, HR_STEP_OPEN);
+    if (status != HR_OK) return status;
+    status = incoming_check(in, report);
+    clock_step(&clock, report, HR_STEP_CHECK);
+    if (status != HR_OK) return status;
+    status = initialise(in->module, &report->failure);
+    clock_step(&clock, report, HR_STEP_ON_LOAD);
+    return status;
+}
+
+static void list_module(hr_module *module, const char *reason) {
+    module->next = hr.modules;
+    hr.modules = module;
+    hr_blackbox_begin();
+    hr_blackbox_module(module, reason);
+    hr_blackbox_end();
+}
+
+/* Takes one preparation back: what was opened stays mapped and is listed as resident, the rest goes. */
+static void incoming_undo(hr_incoming *in, const char *reason) {
+    hr_stage_unmap(&in->staged);
+    if (in->module) {
+        finish(in->module);
+        pthread_mutex_lock(&hr.lock);
+        list_module(in->module, reason);
+        pthread_mutex_unlock(&hr.lock);
+    } else {
+        hr_stage_discard(&in->staged);
+        hr_manifest_free(in->manifest);
+    }
+    pthread_mutex_lock(&hr.lock);
+    hr.reserved_slots -= in->reserved;
+    pthread_mutex_unlock(&hr.lock);
+    memset(in, 0, sizeof *in);
+}
+
+static void event(uint32_t kind, const hr_report *report) {
+    char symbols[256] = "";
+    size_t used = 0;
+    for (uint32_t i = 0; i < report->change_count && used < sizeof symbols - 1; i++) {
+        if (report->changes[i].kind == HR_CHANGE_KEPT) continue;
+        int more = snprintf(symbols + used, sizeof symbols - used, "%s%s", used ? " " : "", report->changes[i].symbol);
+        used += more > 0 ? (size_t)more : 0;
+    }
+    pthread_mutex_lock(&hr.lock);
+    hr_blackbox_event(kind, report, symbols);
+    pthread_mutex_unlock(&hr.lock);
+}
+
+static void set_status(hr_report *report, hr_status status) {
+    report->status = status;
+    report->failure.status = status == HR_SAME ? HR_OK : (int32_t)status;
+}
+
+static hr_status prepare_one(hr_transaction *transaction, uint32_t i, hr_report **report) {
+    hr_incoming *in = &transaction->incoming[i];
+    hr_status status = incoming_prepare(transaction->runtime, in, *report);
+    (*report)->generation = hr_generation(transaction->runtime);
+    set_status(*report, status);
+    if (status != HR_OK) {
+        incoming_undo(in, hr_status_code(status));
+        event(status == HR_SAME ? HR_EVENT_SAME : HR_EVENT_REJECT, *report);
+        return status;
+    }
+    hr_stage_unmap(&in->staged);
+    transaction->assignment_count += in->manifest->entry_count;
+    hr_report *grown = report_grow(*report, in->manifest->entry_count);
+    if (grown) *report = grown;
+    return grown ? HR_OK : HR_E_MEMORY;
+}
+
+static void transaction_free(hr_transaction *transaction) {
+    free(transaction->incoming);
+    free(transaction->assignments);
+    free(transaction);
+}
+
+static void transaction_undo(hr_transaction *transaction, const char *reason) {
+    for (uint32_t i = 0; i < transaction->count; i++)
+        if (transaction->incoming[i].manifest || transaction->incoming[i].staged.path[0])
+            incoming_undo(&transaction->incoming[i], reason);
+    transaction_free(transaction);
+}
+
+static void report_aborted(hr_report *report, const char *culprit) {
+    if (report->status != HR_OK) return;
+    set_status(report, hr_fail(&report->failure, HR_E_ABORTED, NULL, NULL, NULL,
+                               "not swapped: %s of the same transaction was refused", culprit));
+}
+
+/* The same file twice in one transaction, or two files for one slot, has no meaning that a user could want. */
+static hr_status check_overlap(hr_transaction *transaction, hr_report **reports) {
+    for (uint32_t b = 1; b < transaction->count; b++) {
+        const hr_manifest *second = transaction->incoming[b].manifest;
+        for (uint32_t a = 0; second && a < b; a++) {
+            const hr_manifest *first = transaction->incoming[a].manifest;
+            for (uint32_t i = 0; first && i < first->entry_count; i++)
+                for (uint32_t k = 0; k < second->entry_count; k++) {
+                    if (strcmp(first->entries[i].name, second->entries[k].name) != 0) continue;
+                    hr_status status = hr_fail(&reports[b]->failure, HR_E_MANIFEST, first->entries[i].name, NULL,
+                                               "let one module of a transaction implement each slot",
+                                               "%s and %s both implement it", first->name, second->name);
+                    set_status(reports[b], status);
+                    event(HR_EVENT_REJECT, reports[b]);
+                    return status;
+                }
+        }
+    }
+    return HR_OK;
+}
+
+static hr_transaction *transaction_new(hr_runtime *runtime, uint32_t count) {
+    hr_transaction *transaction = calloc(1, sizeof *transaction);
+    if (transaction == NULL) return NULL;
+    transaction->runtime = runtime;
+    transaction->count = count;
+    transaction->incoming = calloc(count ? count : 1, sizeof *transaction->incoming);
+    if (transaction->incoming) return transaction;
+    free(transaction);
+    return NULL;
+}
+
+static void forget_reports(hr_report **reports, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        free(reports[i]);
+        reports[i] = NULL;
+    }
+}
+
+hr_status hr_prepare(hr_runtime *runtime, const char *const *paths, uint32_t count, hr_report **reports,
+                     hr_transaction **transaction) {
+    *transaction = NULL;
+    memset(reports, 0, count * sizeof *reports);
+    hr_status status = hr_ready();
+    if (status != HR_OK) return status;
+    hr_transaction *made = transaction_new(hr_runtime_or_default(runtime), count);
+    if (made == NULL) return HR_E_MEMORY;
+    for (uint32_t i = 0; i < count; i++) {
+        if ((reports[i] = report_new(0, paths[i])) != NULL) continue;
+        forget_reports(reports, i);
+        transaction_free(made);
+        return HR_E_MEMORY;
+    }
+    hr_status result = HR_OK;
+    uint32_t culprit = 0;
+    for (uint32_t i = 0; i < count; i++) { /* all of them, so that the user sees every fault at once */
+        status = prepare_one(made, i, &reports[i]);
+        if (status == HR_OK || status == HR_SAME || result != HR_OK) continue;
+        result = status;
+        culprit = i;
+    }
+    if (result == HR_OK && count > 1 && (result = check_overlap(made, reports)) != HR_OK)
+        for (uint32_t i = 0; i < count; i++)
+            if (reports[i]->status == (int32_t)result) culprit = i;
+    made->assignments = calloc(made->assignment_count ? made->assignment_count : 1, sizeof *made->assignments);
+    if (result == HR_OK && made->assignments == NULL) result = HR_E_MEMORY;
+    if (result == HR_OK) {
+        *transaction = made;
+        return HR_OK;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        report_aborted(reports[i], reports[culprit]->module[0] ? reports[culprit]->module : reports[culprit]->path);
+    transaction_undo(made, "not swapped: another module of its transaction was refused");
+    return result;
+}
+
+void hr_abort(hr_transaction *transaction) {
+    if (transaction) transaction_undo(transaction, "not swapped: its transaction was aborted");
+}
+
+/* ---- commit; all of it under hr.lock ---- */
+
+static void remember(hr_slot_info *slot) {
+    if (slot->past_count == HR_HISTORY) {
+        memmove(slot->past, slot->past + 1, (HR_HISTORY - 1) * sizeof *slot->past);
+        slot->past_count--;
+    }
+    slot->past[slot->past_count++] = (hr_past){slot->module, slot->function};
+}
+
+static void leave_module(hr_slot_info *slot) {
+    if (slot->module) slot->module->uses--;
+}
+
+static void record_change(hr_report *report, uint32_t index, uint64_t from, uint32_t kind) {
+    hr_change *change = &report->changes[report->change_count++];
+    memcpy(change->symbol, hr.slots[index].symbol, sizeof change->symbol);
+    change->from = from;
+    change->to = hr.slots[index].version;
+    change->kind = kind;
+    change->slot = index;
+}
+
+static void assign(const hr_assignment *assignment, uint64_t now) {
+    hr_slot_info *slot = &hr.slots[assignment->index];
+    leave_module(slot);
+    slot->module = assignment->module;
+    slot->function = assignment->function;
+    slot->version++;
+    if (slot->module) slot->module->uses++;
+    hr_blackbox_slot(assignment->index, true, now);
+}
+
+/* Creates what the modules name and no host declared; the reservation made room, only memory can fail. */
+static hr_status resolve(hr_transaction *transaction) {
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < transaction->count; i++) {
+        hr_incoming *in = &transaction->incoming[i];
+        in->assignments_at = at;
+        for (uint32_t k = 0; in->module && k < in->manifest->entry_count; k++) {
+            const hr_manifest_entry *entry = &in->manifest->entries[k];
+            hr_assignment *assignment = &transaction->assignments[at++];
+            assignment->index = hr_slot_lookup(transaction->runtime, entry->name);
+            if (assignment->index == 0) {
+                hr_status status = hr_slot_create(transaction->runtime, entry->name, &assignment->index);
+                if (status != HR_OK) return status;
+            }
+            assignment->function = in->module->exported->entries[k].func;
+            assignment->module = in->module;
+        }
+    }
+    transaction->assignment_count = at;
+    return HR_OK;
+}
+
+/* Slots that an earlier module of this name implements and this version no longer lists. */
+static hr_report *report_kept(hr_transaction *transaction, const hr_incoming *in, hr_report *report) {
+    uint32_t kept = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        for (uint32_t i = 1; i < hr.slot_count; i++) {
+            const hr_module *module = hr.slots[i].module;
+            if (hr.slots[i].runtime != transaction->runtime || module == NULL || module == in->module ||
+                strcmp(module->manifest->name, in->manifest->name) != 0)
+                continue;
+            if (pass == 0) kept++;
+            else record_change(report, i, hr.slots[i].version, HR_CHANGE_KEPT);
+        }
+        if (pass == 0) {
+            hr_report *grown = kept ? report_grow(report, kept) : NULL;
+            if (grown == NULL) break; /* none, or no memory to tell them */
+            report = grown;
+        }
+    }
+    return report;
+}
+
+static void begin_retirement(hr_module *module, uint64_t epoch, const char *reason) {
+    module->state = HR_MODULE_RETIRED;
+    module->retired_at = epoch;
+    hr.retiring++;
+    hr_blackbox_module(module, reason);
+}
+
+/* Modules that the commit left without a slot. */
+static void retire_unused(hr_runtime *runtime, uint64_t epoch, const char *reason) {
+    for (hr_module *module = hr.modules; module; module = module->next)
+        if (module->runtime == runtime && module->state == HR_MODULE_LIVE && module->uses == 0)
+            begin_retirement(module, epoch, reason);
+}
+
+static void revive(hr_module *module) {
+    if (module->retired_at) hr.retiring--;
+    module->retired_at = 0;
+    module->state = HR_MODULE_LIVE;
+}
+
+typedef struct hr_commit_job {
+    hr_transaction *transaction;
+    hr_report **reports;
+    hr_status status;
+} hr_commit_job;
+
+static void commit_modules(hr_transaction *transaction, hr_report **reports) {
+    uint64_t now = hr_realtime_ns();
+    hr_blackbox_begin();
+    for (uint32_t i = 0; i < transaction->count; i++) {
+        hr_incoming *in = &transaction->incoming[i];
+        if (in->module == NULL) continue;
+        in->module->generation = transaction->runtime->generation;
+        in->module->next = hr.modules;
+        hr.modules = in->module;
+        revive(in->module);
+        hr_blackbox_module(in->module, "");
+        for (uint32_t k = 0; k < in->manifest->entry_count; k++) {
+            const hr_assignment *assignment = &transaction->assignments[in->assignments_at + k];
+            hr_slot_info *slot = &hr.slots[assignment->index];
+            uint64_t from = slot->version;
+            remember(slot);
+            assign(assignment, now);
+            record_change(reports[i], assignment->index, from,
+                          slot->declared ? HR_CHANGE_SWAPPED : HR_CHANGE_UNDECLARED);
+        }
+        hr.reserved_slots -= in->reserved;
+    }
+    for (uint32_t i = 0; i < transaction->count; i++)
+        if (transaction->incoming[i].module) reports[i] = report_kept(transaction, &transaction->incoming[i], reports[i]);
+    hr_blackbox_end();
+}
+
+static uint64_t end_commit(hr_runtime *runtime, const char *reason) {
+    uint64_t epoch = hr_reclaim_advance();
+    hr_blackbox_begin();
+    retire_unused(runtime, epoch, reason);
+    hr_blackbox_end();
+    hr_reclaim_tables();
+    return epoch;
+}
+
+static void run_commit(void *argument) {
+    hr_commit_job *job = argument;
+    hr_transaction *transaction = job->transaction;
+    pthread_mutex_lock(&hr.lock);
+    job->status = resolve(transaction);
+    if (job->status == HR_OK) job->status = hr_dispatch_publish(transaction->assignments, transaction->assignment_count);
+    if (job->status == HR_OK) {
+        __atomic_add_fetch(&transaction->runtime->generation, 1, __ATOMIC_RELEASE);
+        commit_modules(transaction, job->reports);
+        end_commit(transaction->runtime, "resident: replaced");
+    }
+    pthread_mutex_unlock(&hr.lock);
+}
+
+static bool anything_to_swap(const hr_transaction *transaction) {
+    for (uint32_t i = 0; i < transaction->count; i++)
+        if (transaction->incoming[i].module) return true;
+    return false;
+}
+
+static void report_commit(hr_transaction *transaction, hr_report **reports, hr_clock *clock) {
+    for (uint32_t i = 0; i < transaction->count; i++) {
+        if (transaction->incoming[i].module == NULL) continue;
+        hr_clock own = *clock;
+        clock_step(&own, reports[i], HR_STEP_COMMIT);
+        reports[i]->generation = transaction->runtime->generation;
+        report_trim(reports[i]);
+        event(HR_EVENT_SWAP, reports[i]);
+    }
+}
+
+hr_status hr_commit(hr_transaction *transaction, hr_report **reports) {
+    hr_status status = HR_OK;
+    if (anything_to_swap(transaction)) {
+        hr_clock clock = clock_start();
+        hr_commit_job job = {transaction, reports, HR_OK};
+        status = hr_at_safe_point(run_commit, &job);
+        if (status == HR_OK) status = job.status;
+        if (status != HR_OK) {
+            for (uint32_t i = 0; i < transaction->count; i++) {
+                if (reports[i]->status != HR_OK) continue;
+                set_status(reports[i], hr_fail(&reports[i]->failure, status, NULL, NULL, NULL, "%s", hr_status_text(status)));
+                event(HR_EVENT_REJECT, reports[i]);
+            }
+            transaction_undo(transaction, hr_status_code(status));
+            return status;
+        }
+        report_commit(transaction, reports, &clock);
+    }
+    transaction_free(transaction);
+    if (hr_module_waiting()) hr_control_wake();
+    return HR_OK;
+}
+
+hr_status hr_load(hr_runtime *runtime, const char *path, hr_report **report) {
+    hr_transaction *transaction;
+    hr_report *made = NULL;
+    hr_status status = hr_prepare(runtime, &path, 1, &made, &transaction);
+    if (status == HR_OK) {
+        status = hr_commit(transaction, &made);
+        if (status == HR_OK) status = (hr_status)made->status;
+    }
+    if (report) *report = made;
+    else hr_report_free(made);
+    return status;
+}
+
+/* ---- roll back ---- */
+
+/* What is to be taken back, and the assignments that do it. */
+typedef struct hr_rollback_plan {
+    hr_runtime *runtime;
+    hr_module **modules;
+    uint32_t module_count;
+    hr_assignment *assignments;
+    uint32_t assignment_count;
+} hr_rollback_plan;
+
+static bool chosen(const hr_module *module, const hr_runtime *runtime, const char *name, uint64_t newest) {
+    if (module->runtime != runtime || module->state != HR_MODULE_LIVE || module->uses == 0) return false;
+    return name ? strcmp(module->manifest->name, name) == 0 : module->generation == newest;
+}
+
+static uint64_t newest_commit(const hr_runtime *runtime) {
+    uint64_t newest = 0;
+    for (const hr_module *module = hr.modules; module; module = module->next)
+        if (module->runtime == runtime && module->state == HR_MODULE_LIVE && module->uses && module->generation > newest)
+            newest = module->generation;
+    return newest;
+}
+
+static bool in_plan(const hr_rollback_plan *plan, const hr_module *module) {
+    for (uint32_t i = 0; i < plan->module_count; i++)
+        if (plan->modules[i] == module) return true;
+    return false;
+}
+
+/* The newest past implementation that is neither being taken back as well nor was before. */
+static hr_past previous_of(const hr_rollback_plan *plan, const hr_slot_info *slot) {
+    for (uint32_t i = slot->past_count; i-- > 0;) {
+        const hr_module *module = slot->past[i].module;
+        if (module == NULL || (!in_plan(plan, module) && !quarantined(plan->runtime, module->manifest->content)))
+            return slot->past[i];
+    }
+    return (hr_past){NULL, slot->fallback ? slot->fallback : hr_unresolved};
+}
+
+static hr_past past_or_fallback(const hr_rollback_plan *plan, const hr_slot_info *slot) {
+    hr_past past = previous_of(plan, slot);
+    /* The fallback may have been declared after the module came. */
+    if (past.module == NULL) past.function = slot->fallback ? slot->fallback : hr_unresolved;
+    return past;
+}
+
+static hr_status plan_rollback(hr_rollback_plan *plan, const char *name) {
+    uint32_t modules = 0;
+    for (hr_module *module = hr.modules; module; module = module->next) modules++;
+    plan->modules = calloc(modules + 1, sizeof *plan->modules);
+    plan->assignments = calloc(hr.slot_count, sizeof *plan->assignments);
+    if (!plan->modules || !plan->assignments) return HR_E_MEMORY;
+    uint64_t newest = newest_commit(plan->runtime);
+    for (hr_module *module = hr.modules; module; module = module->next)
+        if (chosen(module, plan->runtime, name, newest)) plan->modules[plan->module_count++] = module;
+    if (plan->module_count == 0) return HR_E_NO_PREVIOUS;
+    plan->assignment_count = 0;
+    for (uint32_t i = 1; i < hr.slot_count; i++) {
+        if (hr.slots[i].module == NULL || !in_plan(plan, hr.slots[i].module)) continue;
+        hr_past past = past_or_fallback(plan, &hr.slots[i]);
+        plan->assignments[plan->assignment_count++] = (hr_assignment){i, past.function, past.module};
+    }
+    return HR_OK;
+}
+
+static void plan_free(hr_rollback_plan *plan) {
+    free(plan->modules);
+    free(plan->assignments);
+    plan->modules = NULL;
+    plan->assignments = NULL;
+    plan->module_count = 0;
+}
+
+/* A past module whose on_unload has run: M4. */
+static hr_module *sleeping(const hr_rollback_plan *plan) {
+    for (uint32_t i = 0; i < plan->assignment_count; i++)
+        if (plan->assignments[i].module && !plan->assignments[i].module->initialised) return plan->assignments[i].module;
+    return NULL;
+}
+
+/* Drops the past entries that the roll back has consumed. */
+static void forget_past(hr_slot_info *slot, const hr_assignment *assignment) {
+    while (slot->past_count) {
+        hr_past last = slot->past[--slot->past_count];
+        if (last.module == assignment->module) return;
+    }
+}
+
+static hr_report **rollback_reports(const hr_rollback_plan *plan) {
+    hr_report **reports = calloc(plan->module_count, sizeof *reports);
+    for (uint32_t i = 0; reports && i < plan->module_count; i++) {
+        uint32_t changes = 0;
+        for (uint32_t k = 0; k < plan->assignment_count; k++)
+            changes += hr.slots[plan->assignments[k].index].module == plan->modules[i];
+        reports[i] = report_new(changes, plan->modules[i]->path);
+        if (reports[i] == NULL) {
+            hr_reports_free(reports, i);
+            return NULL;
+        }
+        report_manifest(reports[i], plan->modules[i]->manifest);
+        hr_copy_text(reports[i]->staged, sizeof reports[i]->staged, plan->modules[i]->staged);
+    }
+    return reports;
+}
+
+static uint32_t report_of(const hr_rollback_plan *plan, const hr_module *module) {
+    uint32_t i = 0;
+    while (plan->modules[i] != module) i++;
+    return i;
+}
+
+static void apply_rollback(hr_rollback_plan *plan, hr_report **reports) {
+    uint64_t now = hr_realtime_ns();
+    hr_blackbox_begin();
+    for (uint32_t i = 0; i < plan->assignment_count; i++) {
+        const hr_assignment *assignment = &plan->assignments[i];
+        hr_slot_info *slot = &hr.slots[assignment->index];
+        hr_report *report = reports[report_of(plan, slot->module)];
+        uint64_t from = slot->version;
+        forget_past(slot, assignment);
+        if (assignment->module && assignment->module->state != HR_MODULE_LIVE) {
+            revive(assignment->module);
+            hr_blackbox_module(assignment->module, "");
+        }
+        assign(assignment, now);
+        record_change(report, assignment->index, from, HR_CHANGE_SWAPPED);
+    }
+    for (uint32_t i = 0; i < plan->module_count; i++) quarantine(plan->runtime, plan->modules[i]->manifest->content);
+    hr_blackbox_end();
+}
+
+typedef struct hr_rollback_job {
+    hr_rollback_plan plan;
+    const char *name;
+    hr_report **reports;
+    hr_module *sleeping;
+    hr_status status;
+} hr_rollback_job;
+
+static void run_rollback(void *argument) {
+    hr_rollback_job *job = argument;
+    hr_rollback_plan *plan = &job->plan;
+    pthread_mutex_lock(&hr.lock);
+    job->status = plan_rollback(plan, job->name);
+    job->sleeping = job->status == HR_OK ? sleeping(plan) : NULL;
+    if (job->status == HR_OK && job->sleeping == NULL) {
+        job->reports = rollback_reports(plan);
+        job->status = job->reports ? hr_dispatch_publish(plan->assignments, plan->assignment_count) : HR_E_MEMORY;
+        if (job->status == HR_OK) {
+            __atomic_add_fetch(&plan->runtime->generation, 1, __ATOMIC_RELEASE);
+            apply_rollback(plan, job->reports);
+            end_commit(plan->runtime, "resident: rolled back");
+        }
+    }
+    pthread_mutex_unlock(&hr.lock);
+}
+
+static hr_status rollback_failed(hr_runtime *runtime, const char *name, hr_status status, const hr_failure *why,
+                                 hr_report ***reports, uint32_t *count) {
+    *reports = calloc(1, sizeof **reports);
+    *count = 0;
+    if (*reports == NULL || (**reports = report_new(0, "")) == NULL) return status;
+    *count = 1;
+    hr_report *report = **reports;
+    hr_copy_text(report->module, sizeof report->module, name ? name : "");
+    report->generation = hr_generation(runtime);
+    if (why) report->failure = *why;
+    else
+        hr_fail(&report->failure, status, NULL, NULL, NULL, status == HR_E_NO_PREVIOUS && name
+                ? "no module of that name is live" : "%s", hr_status_text(status));
+    set_status(report, status);
+    event(HR_EVENT_REJECT, report);
+    return status;
+}
+
+hr_status hr_rollback(hr_runtime *runtime, const char *module, hr_report ***reports, uint32_t *count) {
+    hr_report **made = NULL;
+    uint32_t made_count = 0;
+    if (module && !*module) module = NULL;
+    hr_status status = hr_ready();
+    runtime = hr_runtime_or_default(runtime);
+    hr_clock clock = clock_start();
+    while (status == HR_OK) {
+        hr_rollback_job job = {.plan = {.runtime = runtime}, .name = module};
+        status = hr_at_safe_point(run_rollback, &job);
+        if (status == HR_OK) status = job.status;
+        made = job.reports;
+        made_count = made ? job.plan.module_count : 0;
+        plan_free(&job.plan);
+        if (status != HR_OK || job.sleeping == NULL) break;
+        /* Its on_load runs without the lock; then the plan is made anew, for it may have changed meanwhile. */
+        hr_failure failure = {0};
+        status = initialise(job.sleeping, &failure);
+        if (status != HR_OK) status = rollback_failed(runtime, module, status, &failure, &made, &made_count);
+    }
+    if (status != HR_OK && made == NULL) status = rollback_failed(runtime, module, status, NULL, &made, &made_count);
+    for (uint32_t i = 0; status == HR_OK && i < made_count; i++) {
+        clock_step(&(hr_clock){clock.start, clock.last}, made[i], HR_STEP_COMMIT);
+        made[i]->generation = hr_generation(runtime);
+        event(HR_EVENT_ROLLBACK, made[i]);
+    }
+    if (hr_module_waiting()) hr_control_wake();
+    if (reports) *reports = made;
+    else hr_reports_free(made, made_count);
+    if (count) *count = made_count;
+    return status;
+}
+
+/* ---- after the grace period ---- */
+
+bool hr_module_waiting(void) { return __atomic_load_n(&hr.retiring, __ATOMIC_RELAXED) != 0; }
+
+static hr_module *take_quiescent(void) {
+    hr_module *found = NULL;
+    pthread_mutex_lock(&hr.lock);
+    for (hr_module *module = hr.modules; module && !found; module = module->next)
+        if (module->retired_at && hr_reclaim_quiescent(module->retired_at)) found = module;
+    if (found) {
+        found->retired_at = 0;
+        hr.retiring--;
+    }
+    hr_reclaim_tables();
+    pthread_mutex_unlock(&hr.lock);
+    return found;
+}
+
+void hr_module_run_grace(void) {
+    for (hr_module *module; hr_module_waiting() && (module = take_quiescent());) {
+        finish(module);
+        hr_report *report = report_new(0, module->path);
+        if (report == NULL) continue;
+        report_manifest(report, module->manifest);
+        report->generation = module->runtime ? hr_generation(module->runtime) : 0;
+        event(HR_EVENT_RETIRE, report);
+        free(report);
+    }
+}
+
+void hr_module_orphan(hr_runtime *runtime) {
+    uint64_t epoch = hr_reclaim_advance();
+    hr_blackbox_begin();
+    for (hr_module *module = hr.modules; module; module = module->next) {
+        if (module->runtime != runtime) continue;
+        module->context = hr_context(runtime);
+        if (module->state == HR_MODULE_LIVE) begin_retirement(module, epoch, "resident: its runtime was freed");
+        module->runtime = NULL;
+    }
+    hr_blackbox_end();
+}

@@ -1,0 +1,79 @@
+/* Reclamation: when has the last caller left an old table or module?
+ *
+ * A grace period begins in hr_reclaim_advance, after the replacement is published. It has ended when no record is active
+ * with an older epoch.
+ *
+ * Invariants:
+ *  R1  Publish, then advance the epoch (release), then membarrier, then look. A caller that the look finds inactive
+ *      either stores `active` after the barrier, and then loads the new table, or left before it.
+ *      Partner: hr_enter's compiler barrier. Without membarrier here, its store of active could still wait in a store
+ *      buffer while the old table's pointer is in a register already.
+ *  R2  An active record with the new epoch holds the new table: its acquire load of the epoch pairs with the release
+ *      increment, which comes after the table's store.
+ *  R3  The look never waits. Who is in the way is written into the black box; the next look may find him gone.
+ *  R4  Looks happen under hr.lock, after commits and from the control thread: never on a caller's path. */
+#include "internal.h"
+
+#include <stdlib.h>
+
+uint64_t hr_reclaim_advance(void) {
+    uint64_t epoch = __atomic_add_fetch(&hr_dispatch.epoch, 1, __ATOMIC_SEQ_CST);
+    if (hr.asymmetric) hr_platform_membarrier();
+    return epoch;
+}
+
+static uint32_t active_of(const hr_shard *record) { return __atomic_load_n(&record->active, __ATOMIC_SEQ_CST); }
+
+/* The acquire load of active pairs with hr_leave's release: what the caller did with the old table is over. */
+static bool holds(const hr_shard *record, uint64_t epoch) {
+    return active_of(record) != 0 && __atomic_load_n(&record->epoch, __ATOMIC_RELAXED) < epoch;
+}
+
+static void name_blocker(const hr_shard *record) {
+    uint32_t active = active_of(record);
+    uint32_t thread = __atomic_load_n(&record->thread, __ATOMIC_RELAXED);
+    if (hr.box->blocked_thread != thread) {
+        hr.box->blocked_since = hr_realtime_ns();
+        hr.box->blocked_thread = thread;
+    }
+    hr.box->blocked_slot = active > HR_ACTIVE_FRAME ? active - 1 : 0;
+}
+
+bool hr_reclaim_quiescent(uint64_t epoch) {
+    if (__atomic_load_n(&hr.unprotected, __ATOMIC_SEQ_CST) != 0) return false;
+    uint32_t count = __atomic_load_n(&hr.box->shard_count, __ATOMIC_SEQ_CST);
+    for (uint32_t i = 0; i < count; i++) {
+        if (!holds(hr_blackbox_shard(i), epoch)) continue;
+        name_blocker(hr_blackbox_shard(i));
+        return false;
+    }
+    for (hr_guest *guest = __atomic_load_n(&hr.guests, __ATOMIC_SEQ_CST); guest; guest = guest->next) {
+        if (!holds(&guest->record, epoch)) continue;
+        name_blocker(&guest->record);
+        return false;
+    }
+    hr.box->blocked_thread = 0;
+    return true;
+}
+
+void hr_reclaim_table(hr_table *table) {
+    table->retired_at = __atomic_load_n(&hr_dispatch.epoch, __ATOMIC_RELAXED) + 1;
+    table->next = hr.retired_tables;
+    hr.retired_tables = table;
+    hr.retired_count++;
+}
+
+/* Newest first in the list: whoever is quiescent for one table is so for all behind it. */
+void hr_reclaim_tables(void) {
+    hr_table **link = &hr.retired_tables;
+    while (*link && !hr_reclaim_quiescent((*link)->retired_at)) link = &(*link)->next;
+    hr_table *table = *link;
+    *link = NULL;
+    while (table) {
+        hr_table *next = table->next;
+        free(table);
+        hr.retired_count--;
+        table = next;
+    }
+    hr.box->retired_tables = hr.retired_count;
+}
