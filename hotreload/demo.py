@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from hotreload.errors import HotreloadError
-from hotreload.model import OK, ChangeKind, EventKind, Record
+from hotreload.model import ChangeKind, EventKind, Record
 
 SCENE_SECONDS = 20.0
 """How long a scene may wait for what it expects."""
@@ -37,13 +37,12 @@ class Example:
     """An example as the demo uses it. All paths are relative to the example's directory."""
 
     name: str
-    tool: str
-    """What builds it: ``make`` or ``cargo``."""
-    prepare: tuple[str, ...]
-    """Arguments of the tool that build everything."""
+    prepare: tuple[tuple[str, ...], ...]
+    """Commands that build everything, run in the example's directory."""
     build: tuple[str, ...]
-    """Arguments of the tool that build the module again."""
+    """The command that builds the module again; its paths begin with ``{}``, which stands for that directory."""
     host: str
+    """Served under the example's name."""
     module: str
     source: str
     """The file that a user edits, and the demo too."""
@@ -63,14 +62,20 @@ class Example:
 
 _C_ABI = "/* the manifest of a future hotreload */\n#undef HR_ABI_MAGIC_V1\n#define HR_ABI_MAGIC_V1 0x48505432\n\n"
 
+_RUST_ABI = """\
+/// The manifest of a future hotreload.
+#[no_mangle]
+pub static HOTPATCH_MODULE_V1: [u64; 7] = [0x0038_0001_4850_5432, 0, 0, 0, 0, 0, 0];
+"""
+_CARGO = ("cargo", "build", "--quiet", "--release", "--manifest-path")
+
 EXAMPLES = {
     example.name: example
     for example in (
         Example(
             name="counter-c",
-            tool="make",
-            prepare=("-s",),
-            build=("-s", "build/counter.so"),
+            prepare=(("make", "-s"),),
+            build=("make", "-s", "-C", "{}", "build/counter.so"),
             host="build/host",
             module="build/counter.so",
             source="patch.c",
@@ -83,10 +88,30 @@ EXAMPLES = {
             broken=Edit("self->count += STEP;", "self->count += STEP"),
         ),
         Example(
+            name="counter-rust",
+            prepare=(
+                (*_CARGO, "counter-patch/Cargo.toml"),
+                (*_CARGO, "counter-host/Cargo.toml"),
+            ),
+            build=(*_CARGO, "{}/counter-patch/Cargo.toml"),
+            host="counter-host/target/release/counter-host",
+            module="counter-patch/target/release/libcounter_patch.so",
+            source="counter-patch/src/lib.rs",
+            slot="counter.step",
+            progress=r"\bvalue (-?\d+)",
+            first=r"\(implementation 3\)",
+            edited=r"\(implementation 4\)",
+            good=(
+                Edit("const STEP: i64 = 100;", "const STEP: i64 = 5000;"),
+                Edit("implementation: 3 }", "implementation: 4 }"),
+            ),
+            abi=Edit('hotreload::patch_module!("counter", 3, [("counter.step", step)]);', _RUST_ABI),
+            broken=Edit("counter.steps += 1;", "counter.steps += 1"),
+        ),
+        Example(
             name="flame",
-            tool="make",
-            prepare=("-s",),
-            build=("-s", "build/flame.so"),
+            prepare=(("make", "-s"),),
+            build=("make", "-s", "-C", "{}", "build/flame.so"),
             host="build/host",
             module="build/flame.so",
             source="patch.c",
@@ -176,7 +201,7 @@ class Scene:
     """What it shows, for the summary."""
     says: str
     """Told before it happens."""
-    act: Act | None
+    act: Act
     kind: EventKind
     code: str
     """The record's code; empty accepts any success, ``"!"`` any failure."""
@@ -189,11 +214,12 @@ class Scene:
 def scenes(example: Example) -> tuple[Scene, ...]:
     """The script for an example."""
     good, source = example.good, example.source
+    changes = ", ".join(map(_change, good))
     return (
         Scene(
             title="the first build goes live",
-            says=f"{example.host} runs its built-in code. Now it is brought to {example.module}",
-            act=None,
+            says=f"{example.host} runs its built-in code; building the module as shipped",
+            act=Write(),
             kind=EventKind.SWAP,
             code="",
             shows=example.first,
@@ -201,7 +227,7 @@ def scenes(example: Example) -> tuple[Scene, ...]:
         ),
         Scene(
             title="an edit goes live",
-            says=f"editing {source}: {", ".join(map(_change, good))}",
+            says=f"editing {source}: {changes}",
             act=Write(good),
             kind=EventKind.SWAP,
             code="",
@@ -257,8 +283,9 @@ def scenes(example: Example) -> tuple[Scene, ...]:
 
 
 def _change(edit: Edit) -> str:
-    words = edit.old.split(), edit.new.split()
-    return " ".join(words[0]).removeprefix("#define ") + " -> " + words[1][-1]
+    """The edit of a constant in few words: ``STEP 10 -> 500``."""
+    before, after = (text.replace("#define", "").split() for text in (edit.old, edit.new))
+    return f"{' '.join(before)} -> {after[-1]}"
 
 
 # ---- the play ----
@@ -371,7 +398,7 @@ def _code_fits(wanted: str, code: str) -> bool:
 
 def failed(code: str) -> bool:
     """Whether a record's code tells of a failure."""
-    return code not in ("", OK, "same")
+    return code.startswith("E-") or code == "failed"  # the latter is a build's
 
 
 def _changes(record: Record, slot: str) -> bool:
@@ -419,7 +446,7 @@ def _on_time(play: Play, now: float) -> Step:
     if now - play.began >= SHOW_SECONDS:
         return _fail(play, f"the show took longer than {SHOW_SECONDS:.0f} s")
     if play.phase is Phase.ANNOUNCED and waited >= play.pace.before:
-        return replace(play, phase=Phase.WAITING, since=now), (play.scene.act,) if play.scene.act else ()
+        return replace(play, phase=Phase.WAITING, since=now), (play.scene.act,)
     if play.phase in (Phase.WAITING, Phase.PROVING) and waited >= SCENE_SECONDS:
         return _fail(play, f"not seen within {SCENE_SECONDS:.0f} s: {_missing(play)}")
     if play.phase is Phase.HOLDING and waited >= play.pace.after:
@@ -440,6 +467,11 @@ def _next_scene(play: Play, now: float) -> Step:
     if play.index == len(play.scenes):
         return replace(play, phase=Phase.OVER), (Narrate("that was all; the host never stopped"), End())
     return replace(play, phase=Phase.ANNOUNCED), (Narrate(play.scene.says),)
+
+
+def give_up(play: Play, why: str) -> Step:
+    """The play when an act could not be performed."""
+    return (play, ()) if play.phase is Phase.OVER else _fail(play, why)
 
 
 def _fail(play: Play, why: str) -> Step:

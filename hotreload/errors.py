@@ -1,9 +1,9 @@
 """One exception root and its exit codes.
 
-    HotreloadError                    exit 1   carries code, reason, found, expected, fix
-    ├── Rejected                      exit 3   a host refused a module; nothing was swapped
-    ├── NoHost                        exit 4   no host, or the host is gone (E-NO-HOST, E-HOST-GONE)
-    └── ConfigError                   exit 2   hotreload.toml or an argument is invalid
+HotreloadError                    exit 1   carries code, reason, found, expected, fix
+├── Rejected                      exit 3   a host refused a module; nothing was swapped
+├── NoHost                        exit 4   no host, or the host is gone (E-NO-HOST, E-HOST-GONE)
+└── ConfigError                   exit 2   hotreload.toml or an argument is invalid
 """
 
 from __future__ import annotations

@@ -62,11 +62,17 @@ class Meter:
     def history(self, row: int) -> list[float]:
         """Calls per second in each of the last whole seconds, oldest first, at most ``BUCKETS`` of them."""
         found: list[float] = []
-        marks = self._marks
-        for (before, old), (after, new) in zip(marks, marks[1:], strict=False):
-            seconds = after - before
-            speed = _speed(_count(new, row) - _count(old, row), seconds)
-            found.extend([speed] * min(BUCKETS, max(1, round(seconds))))
+        before, old = 0.0, -1
+        for after, calls in self._marks:
+            new = calls[row] if row < len(calls) else 0  # a slot that did not exist yet had no calls
+            if old >= 0:
+                seconds = after - before
+                speed = (new - old) / seconds if new > old else 0.0
+                if seconds < 1.5:
+                    found.append(speed)
+                else:
+                    found.extend([speed] * min(BUCKETS, round(seconds)))
+            before, old = after, new
         return found[-BUCKETS:]
 
     def _remember(self, time: float, calls: Sequence[int]) -> None:

@@ -1,4 +1,4 @@
-"""The immutable values that flow through hotreload: from the shim, the watcher and the hosts to session and reporters."""
+"""The immutable values that flow from the shim, the watcher and the hosts to session and reporters."""
 
 from __future__ import annotations
 

@@ -53,6 +53,9 @@ SETTLING_SECONDS = 5.0
 """How long a file may stay unfinished before, and between, reports of it."""
 TRUNCATED_SECONDS = 1.0
 """How long a file with missing bytes must be unchanged before it counts as cut off instead of being written."""
+REFUSAL_SECONDS = 0.15
+"""How long a file that cannot even be opened, or whose permissions are wrong, must be unchanged before it is refused:
+some writers set the permissions last."""
 RACY_SECONDS = 0.1
 """A file changed less than this before it was read is read once more by the sweep: kernels before 6.13 stamp times in
 steps of up to 10 ms, so that a second writer within one step leaves no trace in ``stat``."""
@@ -72,10 +75,10 @@ class Probe(Protocol):
     """What the watcher asks about a file; `hotreload.native` answers it."""
 
     def settled(self, path: Path, /) -> Failure | None:
-        """None: complete and without a writer. Code ``E-TRUNCATED``: not yet. Other codes: why it never will be."""
+        """None: no writer has it. Code ``E-TRUNCATED``: one has, ask again. Other codes: why it never will be."""
 
     def inspect(self, path: Path, /) -> Manifest | Failure:
-        """The manifest, or why preflight refuses the file."""
+        """The manifest, or why preflight refuses the file; ``E-TRUNCATED`` when bytes are missing."""
 
 
 class Watcher:
@@ -143,6 +146,8 @@ class Watcher:
             for target in self._targets:
                 self._keep_armed(target)
             self._before = {path: signature for target in self._targets for path, signature in target.files()}
+            for target in self._targets:
+                target.swept(self.sweep_seconds)
         finally:
             self._armed.set()
         try:
@@ -466,20 +471,36 @@ class _Ledger:
 
     def _examine(self, path: Path, signature: Signature, output: _Output) -> Manifest | Failure | None:
         """The verdict on a settled file. None when it has not settled: then the next look is arranged."""
-        refused = self.probe.settled(path)
-        if refused is None:
-            verdict = self.probe.inspect(path)
-            # A second writer may have come while the bytes were read.
-            refused = self.probe.settled(path)
-        if refused is not None:
-            verdict = refused
+        refused, verdict = self._ask(path)
         if _signature(path) != signature:
             return self._postpone(path, signature, output, "it is being changed")
-        if isinstance(verdict, Failure) and verdict.code == _TRUNCATED:
-            return self._postpone(path, signature, output, verdict.reason)
+        if refused is not None and refused.code != _TRUNCATED:
+            return self._postpone(path, signature, output, refused.reason, refused, REFUSAL_SECONDS)
+        if refused is not None:
+            # Never refused, however long it takes: bfd opens its output before it optimises the whole program.
+            return self._postpone(path, signature, output, refused.reason)
+        if isinstance(verdict, Failure) and (verdict.code == _TRUNCATED or signature[2] == 0):
+            return self._postpone(path, signature, output, verdict.reason, verdict)
         return verdict
 
-    def _postpone(self, path: Path, signature: Signature, output: _Output, reason: str) -> Failure | None:
+    def _ask(self, path: Path) -> tuple[Failure | None, Manifest | Failure | None]:
+        refused = self.probe.settled(path)
+        if refused is not None:
+            return refused, None
+        verdict = self.probe.inspect(path)
+        # Again: a second writer may have come while the bytes were read.
+        return self.probe.settled(path), verdict
+
+    def _postpone(
+        self,
+        path: Path,
+        signature: Signature,
+        output: _Output,
+        reason: str,
+        refusal: Failure | None = None,
+        patience: float = TRUNCATED_SECONDS,
+    ) -> Failure | None:
+        """Waits. Returns the refusal, if there is one, when the file has been unchanged for the patience's seconds."""
         now = time.monotonic()
         wait = output.wait
         if wait is None:
@@ -487,12 +508,11 @@ class _Ledger:
             self.waiting.add(path)
         if wait.signature != signature:
             wait.signature, wait.unchanged_since = signature, now
-        elif now - wait.unchanged_since >= TRUNCATED_SECONDS:
-            verdict = self.probe.inspect(path)
-            if isinstance(verdict, Failure) and verdict.code == _TRUNCATED and _signature(path) == signature:
-                return verdict  # Nobody is adding the bytes that are missing. Refusing is safe: more bytes are news.
+        elif refusal is not None and now - wait.unchanged_since >= patience:
+            return refusal
         wait.reason = reason
-        wait.due = now + RETRY_SECONDS[wait.tries] if wait.tries < len(RETRY_SECONDS) else float("inf")
+        enough = float("inf") if refusal is None else wait.unchanged_since + patience
+        wait.due = now + RETRY_SECONDS[wait.tries] if wait.tries < len(RETRY_SECONDS) else enough
         wait.tries += 1
         return None
 

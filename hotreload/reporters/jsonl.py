@@ -15,7 +15,7 @@ from hotreload.session import State
 
 
 class JsonReporter:
-    """Writes each record to ``stream`` and flushes it, so that a reader sees it at once. Notes are for people: left out."""
+    """Writes each record to ``stream`` and flushes it, so that a reader sees it at once. Notes are left out."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -52,7 +52,7 @@ def as_object(record: Record) -> dict[str, Any]:
         "module": module
         and {"name": module.name, "version": module.version, "build_id": module.build_id, "path": module.path},
         "slots": [{"symbol": item.symbol, "from": item.before, "to": item.after} for item in record.changes],
-        "code": failure_code(record),
+        "code": record.code if record.kind is EventKind.BUILD else failure_code(record),
         "reason": record.reason,
         "fix": record.fix,
         "us": dict(record.us),

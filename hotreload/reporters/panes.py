@@ -36,21 +36,22 @@ def share(panes: Sequence[Pane], height: int) -> list[tuple[Pane, int]]:
         if need <= height or (not granted and height >= 2):
             granted[index] = min(need, height) - 1
             height -= min(need, height)
-    by_rank = sorted(granted, key=lambda index: panes[index].rank)
-    for wanted in ({i: panes[i].comfortable for i in by_rank}, {i: panes[i].most for i in by_rank}):
-        height = _grow(granted, wanted, by_rank, height)
+    for index in sorted(granted, key=lambda index: panes[index].rank):
+        more = max(0, min(panes[index].comfortable - granted[index], height))
+        granted[index] += more
+        height -= more
+    _grow(granted, panes, height)
     return [(panes[index], granted[index]) for index in sorted(granted)]
 
 
-def _grow(granted: dict[int, int], wanted: dict[int, int], order: Sequence[int], height: int) -> int:
-    """Hand out rows one by one, so that two panes that want everything get the same."""
-    hungry = [index for index in order if granted[index] < wanted[index]]
+def _grow(granted: dict[int, int], panes: Sequence[Pane], height: int) -> None:
+    """Hand out what is left row by row, so that two panes that could fill the screen get the same."""
+    hungry = [index for index in granted if granted[index] < panes[index].most]
     while height > 0 and hungry:
         for index in hungry[:height]:
             granted[index] += 1
             height -= 1
-        hungry = [index for index in hungry if granted[index] < wanted[index]]
-    return height
+        hungry = [index for index in hungry if granted[index] < panes[index].most]
 
 
 def rule(start: str, title: Sequence[Run], note: Sequence[Run], end: str, width: int, tone: str = "frame") -> Line:

@@ -69,8 +69,11 @@ def press(ui: Ui, key: str, state: State, hosts: Mapping[int, HostView]) -> tupl
     return ui, None
 
 
-def bindings(ui: Ui, state: State, hosts: Mapping[int, HostView]) -> list[Binding]:
-    """The keys that do something now, in the order of the footer: what is lost on a narrow screen comes last."""
+def bindings(ui: Ui, state: State, hosts: Mapping[int, HostView], rows: Sequence[int] | None = None) -> list[Binding]:
+    """The keys that do something now, in the order of the footer: what is lost on a narrow screen comes last.
+
+    ``rows`` may hand in what ``ordered`` gave for the same state, to save sorting twice for one frame.
+    """
 
     def become(**changes: object) -> Callable[[], tuple[Ui, Command | None]]:
         return lambda: (replace(ui, **changes), None)  # type: ignore[arg-type]
@@ -85,7 +88,8 @@ def bindings(ui: Ui, state: State, hosts: Mapping[int, HostView]) -> list[Bindin
         ]
     pid = focus(state, hosts, ui)
     view = hosts.get(pid) if pid is not None else None
-    rows = ordered(view, ui) if view else []
+    if rows is None:
+        rows = ordered(view, ui) if view else []
     found: list[Binding] = []
     if ui.filtering:
         found.append(Binding(("enter",), "Enter", "keep filter", become(filtering=False)))
@@ -93,6 +97,7 @@ def bindings(ui: Ui, state: State, hosts: Mapping[int, HostView]) -> list[Bindin
         found += _moves(ui, view, rows)
         return found
     found.append(Binding(("q",), "q", "quit", order(Quit())))
+    found.append(Binding(("?",), "?", "help", become(help=True)))
     if escape := _escape(ui, state):
         label, result = escape
         found.append(Binding(("esc",), "Esc", label, lambda: result))
@@ -107,8 +112,7 @@ def bindings(ui: Ui, state: State, hosts: Mapping[int, HostView]) -> list[Bindin
         found.append(Binding(("tab",), "Tab", "next host", become(**_next_host(ui, state, pid, 1))))
         found.append(Binding(("shift-tab",), "", "", become(**_next_host(ui, state, pid, -1)), shown=False))
     if rows:
-        label = "less" if ui.details else "details"
-        found.append(Binding(("enter",), "Enter", label, become(details=not ui.details)))
+        found.append(Binding(("enter",), "Enter", "details", become(details=not ui.details), shown=not ui.details))
     if len(rows) > 1:
         found.append(Binding(("s",), "s", "sort", become(sort=_following(ui.sort))))
     if view and view.snapshot.slots:
@@ -116,7 +120,6 @@ def bindings(ui: Ui, state: State, hosts: Mapping[int, HostView]) -> list[Bindin
     found += _moves(ui, view, rows)
     if state.records:
         found.append(Binding(("c",), "c", "clear", lambda: (replace(ui, scroll=0), Clear())))
-    found.append(Binding(("?",), "?", "help", become(help=True)))
     older, newer = min(ui.scroll + PAGE, max(0, len(state.records) - 1)), max(0, ui.scroll - PAGE)
     found.append(Binding(("page-up",), "PgUp", "older", become(scroll=older), shown=False))
     found.append(Binding(("page-down",), "PgDn", "newer", become(scroll=newer), shown=ui.scroll > 0))
@@ -217,10 +220,10 @@ def _roll_back(ui: Ui, state: State, view: HostView | None, rows: Sequence[int])
     if known and not known.attached:
         return None
     slots: Sequence[SlotRecord] = view.snapshot.slots
-    if ui.selected is None or ui.selected not in {slots[row].symbol for row in rows}:
-        return RollBack(pid) if any(slot.module for slot in slots) else None
     row = selected_row(view, ui, rows)
-    module = slots[row].module if row is not None else None
+    if row is None or slots[row].symbol != ui.selected:
+        return RollBack(pid) if any(slot.module for slot in slots) else None
+    module = slots[row].module
     return RollBack(pid, module.name) if module else None
 
 

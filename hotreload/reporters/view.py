@@ -12,7 +12,7 @@ from itertools import islice
 
 from hotreload.meter import BUCKETS, HostView
 from hotreload.model import Change, EventKind, Module, Record, SlotRecord, SlotState, WatchMode
-from hotreload.reporters.panes import Pane, label, labelled, rule, share
+from hotreload.reporters.panes import LABEL, Pane, label, labelled, rule, share
 from hotreload.reporters.screen import (
     Line,
     Run,
@@ -36,13 +36,11 @@ from hotreload.reporters.wording import (
     clock,
     count,
     failure_code,
-    host_title,
-    milliseconds,
     module_title,
     outcome,
     span,
-    steps,
-    total,
+    step_times,
+    took,
     uptime,
     what,
 )
@@ -112,15 +110,16 @@ def render(state: State, hosts: Mapping[int, HostView], ui: Ui, width: int, heig
 def sparkline(history: Sequence[float], width: int) -> str:
     """The last BUCKETS seconds in ``width`` cells, newest right: blank where nothing is known, a dot for no calls.
 
-    The highest bar is 7/8 of a cell, so that the lines of two busy slots do not melt into a wall.
+    The highest bar is 7/8 of a cell, so that the lines of two busy slots do not melt into a wall, and a steady speed is
+    drawn at half height, so that a change shows in either direction.
     """
     group = -(-BUCKETS // width)
     known = [max(history[max(0, end - group) : end]) for end in range(len(history), 0, -group)][:width][::-1]
     highest = max(known, default=0.0)
     if highest <= 0:
         return ("·" * len(known)).rjust(width)
-    top = len(_LEVELS) - 1
-    return "".join("·" if x <= 0 else _LEVELS[round(x / highest * top)] for x in known).rjust(width)
+    scale = (len(_LEVELS) - 1) / max(highest, 1.7 * sum(known) / len(known))
+    return "".join("·" if speed <= 0 else _LEVELS[round(speed * scale)] for speed in known).rjust(width)
 
 
 def _look_up(state: State, hosts: Mapping[int, HostView], ui: Ui, now: float) -> Scene:
@@ -181,7 +180,8 @@ def _tiny(scene: Scene, width: int, height: int) -> list[Line]:
         lines.append([("strong", cut_middle(clean(slot.symbol), room)), ("", f" {rate} "), ("spark", spark)])
     if state.records:
         record = state.records[-1]
-        lines.append([("faint", clock(record.time) + " "), (_tone(record), record.kind.value), ("", f" {what(record)}")])
+        kind: Run = (_tone(record), record.kind.value)
+        lines.append([("faint", clock(record.time) + " "), kind, ("", f" {what(record)}")])
     if height > len(lines):
         lines += [[] for _ in range(height - 1 - len(lines))]
         lines.append(_footer(scene, width))
@@ -230,14 +230,17 @@ def _header(scene: Scene, width: int, brief: bool = False) -> list[Line]:
     if scene.view is not None and not scene.alive:
         why = clean(scene.host.gone) if scene.host and scene.host.gone else "the host exited"
         lines.append([label("gone", "bad"), ("bad", why), ("", ". Below is its last known state.")])
-    lines.append(_runs(scene))
     if brief and scene.view is not None:
+        lines.append(_runs(scene, width))
         build = scene.state.build
         if build and build.phase in (BuildPhase.RUNNING, BuildPhase.FAILED):
-            lines.append([label("build"), *_build_state(build, scene.now)])
+            lines.append([label("build"), *_build_state(build, scene.now, named=False)])
         return lines
-    build_runs = [("faint", "build  "), *_build_state(scene.state.build, scene.now)] if scene.state.build else []
-    lines.insert(0, spread(_watching(scene, width - cells(build_runs) - 3), build_runs, width))
+    build_runs = _build_state(scene.state.build, scene.now, named=width >= 90)
+    if build_runs:
+        build_runs = [("faint", "  build  "), *build_runs]
+    lines.append(spread(_watching(scene, width - cells(build_runs)), build_runs, width))
+    lines.append(_runs(scene, width))
     if len(scene.state.hosts) > 1:
         lines.append(_strip(scene, width))
     if scene.view and scene.view.snapshot.blocked:
@@ -250,7 +253,7 @@ def _watching(scene: Scene, width: int) -> Line:
     directories = scene.state.directories
     if not directories:
         runs.append(("warn", "no directory"))
-    room = max(12, (width - 9) // max(1, min(2, len(directories))) - 12)
+    room = max(8, (width - 10) // max(1, min(2, len(directories))) - 11)
     for place in directories[:2]:
         runs.append(("strong", cut_start(clean(str(place.path)), room)))
         if place.mode is WatchMode.WAITING:
@@ -265,44 +268,52 @@ def _watching(scene: Scene, width: int) -> Line:
     return runs
 
 
-def _build_state(build: Build | None, now: float) -> list[Run]:
+def _build_state(build: Build | None, now: float, *, named: bool) -> list[Run]:
     if build is None:
         return []
-    command = cut(clean(build.command), 24)
+    command = cut(clean(build.command), 24) if named else ""
     if build.phase is BuildPhase.RUNNING:
-        return [("warn", f"▸ running {span(now - build.started)}"), ("faint", f"  {command}")]
+        return [("warn", f"▸ running {span(now - build.started)}"), ("faint", f"  {command}".rstrip())]
     if build.phase is BuildPhase.FAILED:
         return [("bad", f"✗ failed, exit {build.exit_code}"), ("faint", f"  {clock(build.started + build.seconds)}")]
     if build.phase is BuildPhase.OK:
         done = f"✓ ok {build.seconds:.2f} s"
-        return [("good", done), ("faint", f"  {clock(build.started + build.seconds)}  {command}")]
-    return [("faint", f"{command}, not run yet")]
+        return [("good", done), ("faint", f"  {clock(build.started + build.seconds)}  {command}".rstrip())]
+    return [("faint", f"not run yet  {command}".rstrip())]
 
 
-def _runs(scene: Scene) -> Line:
+def _runs(scene: Scene, width: int) -> Line:
     """What runs now, since when, and whether it is called."""
     if scene.view is None:
         return [label("runs"), ("faint", "nothing yet: no host is attached")]
     slots = scene.view.snapshot.slots
     newest = _newest_slot(scene)
-    verb = "runs" if scene.alive else "ran"
-    called = f"  {_calls_a_second(scene)}" if scene.alive else ""
+    # Each with its importance: what does not fit is left out whole, least important first.
+    facts: list[tuple[int, Run]] = []
     if newest is None:
-        return [label(verb), ("strong", "built-in code"), ("", f" in all {len(slots)} slots"), ("accent", called)]
-    patched = sum(1 for slot in slots if slot.module is not None)
-    since = f"  since {clock(newest.swapped_at)}, {scene.ago(newest.swapped_at)}"
-    if newest.module is None:
-        title, rest = "built-in code", f"{since} (rolled back)"
+        facts.append((0, ("strong", "built-in code")))
+        facts.append((2, ("", f"  in all of {_plural(len(slots), 'slot')}")))
     else:
         others = sum(1 for item in scene.view.snapshot.modules if item.state == "live") - 1
-        title, rest = module_title(newest.module), f" +{others} more{since}" if others > 0 else since
-    return [
-        label(verb),
-        ("strong", title),
-        ("", rest),
-        ("faint", f"  {patched} of {len(slots)} slots patched"),
-        ("accent", called),
-    ]
+        title = module_title(newest.module) if newest.module else "built-in code"
+        facts.append((0, ("strong", cut_middle(title, width - LABEL))))
+        facts.append((4, ("faint", f" and {others} more" if newest.module and others > 0 else "")))
+        facts.append((4, ("warn", "" if newest.module else "  rolled back")))
+        facts.append((2, ("", f"  since {clock(newest.swapped_at)}")))
+        facts.append((3, ("", f", {scene.ago(newest.swapped_at)}")))
+    if scene.alive:
+        facts.append((1, ("accent", f"  {_calls_a_second(scene)}")))
+    if newest is not None:
+        patched = sum(1 for slot in slots if slot.module is not None)
+        facts.append((5, ("faint", f"  {patched} of {len(slots)} slots patched")))
+    room = width - LABEL
+    kept: set[int] = set()
+    for index in sorted(range(len(facts)), key=lambda index: facts[index][0]):
+        wide = width_of(facts[index][1][1])
+        if wide <= room:
+            room -= wide
+            kept.add(index)
+    return [label("runs" if scene.alive else "ran"), *(fact for index, (_, fact) in enumerate(facts) if index in kept)]
 
 
 def _strip(scene: Scene, width: int) -> Line:
@@ -341,11 +352,11 @@ def _footer(scene: Scene, width: int) -> Line:
     runs: list[Run] = [("", " ")]
     if scene.ui.filtering:
         runs += [("key", "/"), ("input", clean(scene.ui.filter) + " "), ("", "  ")]
-    for binding in bindings(scene.ui, scene.state, scene.hosts):
+    for binding in bindings(scene.ui, scene.state, scene.hosts, scene.rows):
         piece = [("key", binding.sign), ("faint", f" {binding.label}  ")]
         if binding.shown and cells(runs) + cells(piece) - 2 <= width:
             runs += piece
-    return runs
+    return [*runs[:-1], (runs[-1][0], runs[-1][1].rstrip())]
 
 
 # ---- panes ----
@@ -402,6 +413,7 @@ class _Columns:
     state: int
     spark: int
     counts: bool
+    gap: int
 
 
 def _slot_pane(scene: Scene, inner: int) -> Pane:
@@ -447,38 +459,36 @@ def _table(scene: Scene, view: HostView, inner: int, height: int) -> list[Line]:
 
 
 def _columns(slots: Sequence[SlotRecord], inner: int) -> _Columns:
-    """Widths by what is visible: the name first, then the module's name, then the longer sparkline."""
+    """Widths by what is visible. Room goes first to the names, then to the modules' names, then to the sparkline."""
+    gap = 2 if inner >= 90 else 1
     name = max(12, max(width_of(clean(slot.symbol)) for slot in slots))
     version = max(3, max(len(str(slot.version)) + 1 for slot in slots))
     state = max(8, max(len(slot.state.value) + 2 for slot in slots))
-    full = max((width_of(_module_text(slot)) for slot in slots), default=8)
+    full = max(width_of(_module_text(slot)) for slot in slots)
     counts = inner >= 76
     module = 8 if inner >= 70 else 0
-    fixed = 2 + 2 + version + (module and module + 2) + 2 + state + 8 + (23 if counts else 0)
-    spare = inner - fixed - min(name, 18)
-    spark = 15 if spare >= 17 else 10 if spare >= 12 else 0
-    spare -= spark and spark + 2
-    longer = min(spare, max(0, name - 18))
-    spare -= longer
-    full_module = module > 0 and spare >= max(0, full - module)
-    if full_module:
-        spare -= max(0, full - module)
-        module = max(module, full)
-    if spark == 15 and spare >= 15:
-        spark, spare = 30, spare - 15
-    return _Columns(min(name, 18) + longer + spare, version, module, full_module, state, spark, counts)
+    fixed = 2 + gap + version + (gap + module if module else 0) + gap + state + gap + 7 + (3 * gap + 15) * counts
+    spare = inner - fixed - min(name, 14)
+    spark = next((size for size in (15, 10, 8) if spare >= gap + size + (size == 15) * (min(name, 18) - 14)), 0)
+    spare -= gap + spark if spark else 0
+    slot = min(name, min(name, 14) + max(0, spare))
+    spare = inner - fixed - (gap + spark if spark else 0) - slot
+    if module and full > module and spare >= full - module:
+        spare -= full - module
+        module = full
+    if spark and spare >= BUCKETS - spark:
+        spark, spare = BUCKETS, spare - (BUCKETS - spark)
+    return _Columns(slot + max(0, spare), version, module, module == full, state, spark, counts, gap)
 
 
 def _heading(columns: _Columns, more: str) -> Line:
-    parts = ["  ", left(f"SLOT{more}", columns.slot), "  ", right("VER", columns.version)]
-    if columns.module:
-        parts += ["  ", left("MODULE", columns.module)]
-    parts += ["  ", left("STATE", columns.state), right("CALLS/S", 8)]
-    if columns.spark:
-        parts += ["  ", left("LAST 30 S", columns.spark)]
-    if columns.counts:
-        parts += [right("TOTAL", 8), right("ON VER", 9), right("IN", 6)]
-    return [("faint", "".join(parts))]
+    gap = " " * columns.gap
+    parts = ["  " + left(f"SLOT{more}", columns.slot), right("VER", columns.version)]
+    parts += [left("MODULE", columns.module)] * bool(columns.module)
+    parts += [left("STATE", columns.state), right("CALLS/S", 7)]
+    parts += [left("LAST 30 S" if columns.spark > 8 else "30 S", columns.spark)] * bool(columns.spark)
+    parts += [right("TOTAL", 6), right("ON VER", 6), right("IN", 3)] * columns.counts
+    return [("faint", gap.join(parts))]
 
 
 def _slot_line(scene: Scene, view: HostView, row: int, columns: _Columns) -> Line:
@@ -487,26 +497,28 @@ def _slot_line(scene: Scene, view: HostView, row: int, columns: _Columns) -> Lin
     tone, sign = _SIGNS[slot.state]
     if _is_rejected(slot, scene.state.rejection):
         tone, sign = "bad", "✗"
-    history = view.meter.history(row)
+    gap = " " * columns.gap
     runs: list[Run] = [
         ("cursor", "▸ " if chosen else "  "),
         ("cursor" if chosen else "", left(cut_middle(clean(slot.symbol), columns.slot), columns.slot)),
-        ("strong" if slot.version else "faint", "  " + right(f"v{slot.version}", columns.version)),
+        ("strong" if slot.version else "faint", gap + right(f"v{slot.version}", columns.version)),
     ]
     if columns.module:
         text = _module_text(slot) if columns.full_module else slot.module.short_id if slot.module else "built in"
-        runs.append(("" if slot.module else "faint", "  " + left(text, columns.module)))
-    runs.append((tone, f"  {sign} "))
+        runs.append(("" if slot.module else "faint", gap + left(text, columns.module)))
+    runs.append((tone, f"{gap}{sign} "))
     runs.append((tone if tone != "bad" else "", left(slot.state.value, columns.state - 2)))
     rate = _rate_text(scene, row)
-    runs.append(("faint" if rate in ("idle", "-") else "strong", right(rate.removesuffix("/s"), 8)))
+    runs.append(("faint" if rate in ("idle", "-") else "strong", gap + right(rate.removesuffix("/s"), 7)))
     if columns.spark:
-        busy = any(history)
-        runs.append(("spark" if busy and scene.alive else "faint", "  " + sparkline(history, columns.spark)))
+        history = view.meter.history(row)
+        tone = "spark" if scene.alive and any(history) else "faint"
+        runs.append((tone, gap + sparkline(history, columns.spark)))
     if columns.counts:
+        counts = (count(snapshot.calls[row]), count(snapshot.calls_on_version(row)))
+        runs.append(("", "".join(gap + right(text, 6) for text in counts)))
         inside = snapshot.in_flight[row]
-        runs.append(("", right(count(snapshot.calls[row]), 8) + right(count(snapshot.calls_on_version(row)), 9)))
-        runs.append(("strong" if inside else "faint", right(str(inside), 6)))
+        runs.append(("strong" if inside else "faint", gap + right(str(inside), 3)))
     return runs
 
 
@@ -544,15 +556,16 @@ def _rejection_pane(scene: Scene, inner: int) -> Pane | None:
         return None
     code = failure_code(rejection)
     title: list[Run] = [("bad", f"✗ {_rejected_name(rejection)} rejected, {outcome(rejection)}")]
-    note: list[Run] = [("bad", code), ("frame.bad", " · "), ("", f"{clock(rejection.time)}, {scene.ago(rejection.time)}")]
+    when = f"{clock(rejection.time)}, {scene.ago(rejection.time)}"
+    note: list[Run] = [("bad", code), ("frame.bad", " · "), ("", when)]
     if inner < 70:
         title = [("bad", f"✗ {_rejected_name(rejection)} rejected")]
         note = [("bad", code)]
     lines = _rejection_lines(scene, rejection, inner)
-    least = min(3, len(lines))
+    least = min(4, len(lines))
 
     def draw(rows: int) -> list[Line]:
-        return lines if rows >= len(lines) else _rejection_brief(rejection, inner)
+        return lines if rows >= len(lines) else _rejection_brief(rejection, inner, rows)
 
     return Pane(title, note, 1, least, len(lines), len(lines), draw, "frame.bad")
 
@@ -571,21 +584,15 @@ def _rejection_lines(scene: Scene, rejection: Record, inner: int) -> list[Line]:
     return lines
 
 
-def _rejection_brief(rejection: Record, inner: int) -> list[Line]:
-    """Three lines: why, the difference, the cure."""
+def _rejection_brief(rejection: Record, inner: int, rows: int) -> list[Line]:
+    """One line each: why, what was expected and found, the cure. Three rows take the difference in one."""
     lines: list[Line] = [[("strong", cut(clean(rejection.reason), inner))]]
-    if rejection.expected or rejection.found:
-        lines.append(
-            [
-                ("faint", "expected "),
-                ("good", clean(rejection.expected)),
-                ("faint", "  found "),
-                ("badly", clean(rejection.found)),
-            ]
-        )
-    if rejection.fix:
-        lines.append([("faint", "fix "), ("", clean(rejection.fix))])
-    return lines
+    lines += labelled("expected", rejection.expected, inner, "good", 1)
+    lines += labelled("found", rejection.found, inner, "badly", 1)
+    if len(lines) == 3 and rows < 4:
+        texts = (clean(rejection.expected), clean(rejection.found))
+        lines[1:] = [[("faint", "expected "), ("good", texts[0]), ("faint", ", found "), ("badly", texts[1])]]
+    return lines + labelled("fix", rejection.fix, inner, "", 1)
 
 
 def _still_runs(scene: Scene, rejection: Record) -> str:
@@ -610,7 +617,7 @@ def _build_pane(scene: Scene, inner: int) -> Pane | None:
     if not failed and not build.lines:
         return None
     tone = "frame.bad" if failed else "frame"
-    title: list[Run] = [("title", "build "), *_build_state(build, scene.now)]
+    title: list[Run] = [("title", "build "), *_build_state(build, scene.now, named=True)]
     note: list[Run] = [("", "running code is unchanged")] if failed else []
 
     def draw(rows: int) -> list[Line]:
@@ -686,8 +693,8 @@ def _facts(
     lines: list[Line] = [runs, _called(scene, view, row)]
     lines.append([label("versions"), *_chain(slot, past, inner - 10)])
     if past and past[-1][0].us:
-        us = past[-1][0].us
-        lines.append([label("last"), ("", f"{past[-1][0].kind.value} in {total(us)}"), ("faint", f"  {steps(us)}")])
+        last = past[-1][0]
+        lines.append([label("last"), ("", f"{last.kind.value} in {took(last)}"), ("faint", f"  {step_times(last)}")])
     if slot.module and slot.module.path:
         lines.append([label("file"), ("faint", cut_start(clean(slot.module.path), inner - 10))])
     if slot.state is SlotState.UNDECLARED:
@@ -763,8 +770,8 @@ def _history(scene: Scene, slot: SlotRecord, past: Sequence[tuple[Record, Change
                 ("faint", f"{clock(record.time)}  "),
                 (_tone(record), f"{record.kind.value:<9}"),
                 ("", f"v{item.before}→v{item.after}  {title}  "),
-                ("strong", total(record.us)),
-                ("faint", f"  {steps(record.us)}"),
+                ("strong", took(record)),
+                ("faint", f"  {step_times(record)}"),
             ]
         )
     if len(past) < slot.swaps:
@@ -798,7 +805,7 @@ def _event_line(record: Record, inner: int, several: bool) -> Line:
     if code := failure_code(record):
         start.append(("bad", f"{code}  "))
     start.append(("faint" if _tone(record) == "faint" else "", what(record)))
-    spent, parts = total(record.us), steps(record.us)
+    spent, parts = took(record), step_times(record)
     room = inner - cells(start) - (width_of(spent) + 2 if spent else 0)
     slots = _slots_text(record.changes, room - (len(parts) + 2 if parts else 0), room)
     body: list[Run] = [*start, ("", f"  {slots}" if slots else "")]
@@ -823,7 +830,7 @@ def _slots_text(items: Sequence[Change], beside: int, alone: int) -> str:
 
 def _tone(record: Record) -> str:
     if record.kind is EventKind.BUILD:
-        bad = bool(failure_code(record)) or "fail" in record.reason.lower()
+        bad = record.code == BuildPhase.FAILED.value or bool(failure_code(record))
         return "bad" if bad else ""
     return _TONES.get(record.kind, "")
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
-from hotreload.model import OK, SAME, Change, ChangeKind, EventKind, Host, Module, Record
+from hotreload.model import Change, ChangeKind, EventKind, Host, Module, Record
 
 STEPS = ("settle", "stage", "preflight", "layout", "same", "open", "check", "on_load", "commit")
+_UNITS = "kMGTPE"
 GUARDED = ("E-CRASH", "E-HANG")
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_]|[ -/][0-~])")
@@ -48,12 +49,12 @@ def count(number: float) -> str:
         return f"{number:.1f}" if number >= 0.05 else "<0.1"
     if number < 999.5:
         return f"{number:.0f}"
-    for unit in "kMGTPE":
+    power = 0
+    while number >= 999.5 and power < len(_UNITS):
         number /= 1000
-        if number < 999.5:
-            break
+        power += 1
     digits = 2 if number < 9.995 else 1 if number < 99.95 else 0
-    return f"{number:.{digits}f}{unit}"
+    return f"{number:.{digits}f}{_UNITS[power - 1]}"
 
 
 def span(seconds: float) -> str:
@@ -87,18 +88,6 @@ def milliseconds(us: float) -> str:
     """Microseconds as milliseconds with two significant digits or so: ``0.03 ms``, ``1.93 ms``, ``41 ms``."""
     ms = us / 1000
     return f"{ms:.2f} ms" if ms < 9.995 else f"{ms:.0f} ms" if ms < 9999.5 else f"{ms / 1000:.1f} s"
-
-
-def steps(us: Mapping[str, int]) -> str:
-    """The steps of a load in milliseconds, in their order; what took no time is left out."""
-    named = [*(step for step in STEPS if us.get(step)), *(s for s in us if s not in STEPS and s != "total" and us[s])]
-    return " ".join(f"{step.replace('_', ' ')} {us[step] / 1000:.2f}" for step in named)
-
-
-def total(us: Mapping[str, int]) -> str:
-    """The whole time of a load; empty when it was not measured."""
-    spent = us.get("total") or sum(us.values())
-    return milliseconds(spent) if spent else ""
 
 
 def module_title(module: Module) -> str:
@@ -142,8 +131,23 @@ def what(record: Record) -> str:
 
 
 def failure_code(record: Record) -> str:
-    """The stable code of a failure; empty for what went well."""
-    return "" if record.code in (OK, SAME) else record.code
+    """The stable code of a failure (``E-...``); empty for what went well, and for the phases of a build."""
+    return record.code if record.code.startswith("E-") else ""
+
+
+def took(record: Record) -> str:
+    """The whole time of a load; empty when it was not measured, and for a build, whose text says it."""
+    if record.kind is EventKind.BUILD:
+        return ""
+    spent = record.us.get("total") or sum(record.us.values())
+    return milliseconds(spent) if spent else ""
+
+
+def step_times(record: Record) -> str:
+    """The steps of a load in milliseconds, in their order; what took no time is left out."""
+    us = record.us
+    named = [*(step for step in STEPS if us.get(step)), *(s for s in us if s not in STEPS and s != "total" and us[s])]
+    return " ".join(f"{step.replace('_', ' ')} {us[step] / 1000:.2f}" for step in named)
 
 
 def outcome(record: Record) -> str:
@@ -162,9 +166,9 @@ def one_line(record: Record) -> str:
     parts += [f"{name}: {clean(text)}" for name, text in _details(record) if text]
     if record.kind in (EventKind.REJECT, EventKind.CRASH):
         parts.append(outcome(record))
-    if record.us:
-        named = steps(record.us)
-        parts.append(f"{total(record.us)} ({named})" if named else total(record.us))
+    if spent := took(record):
+        named = step_times(record)
+        parts.append(f"{spent} ({named})" if named else spent)
     code = failure_code(record)
     return f"{kind:<9} " + "; ".join(part for part in ([code] if code else []) + parts if part)
 

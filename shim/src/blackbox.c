@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -212,7 +213,23 @@ void hr_blackbox_rebuild(void) {
     hr_blackbox_end();
 }
 
-void hr_blackbox_event(uint32_t kind, const hr_report *report, const char *symbols) {
+static void write_changes(hr_event *event, const hr_report *report) {
+    size_t used = 0;
+    event->slots = 0;
+    event->changes[0] = 0;
+    for (uint32_t i = 0; i < report->change_count; i++) {
+        const hr_change *change = &report->changes[i];
+        if (change->kind == HR_CHANGE_KEPT) continue;
+        event->slots++;
+        size_t room = sizeof event->changes - used;
+        int length = snprintf(event->changes + used, room, "%s\t%llu\t%llu\n", change->symbol,
+                              (unsigned long long)change->from, (unsigned long long)change->to);
+        if (length > 0 && (size_t)length < room) used += (size_t)length;
+        else event->changes[used] = 0;
+    }
+}
+
+void hr_blackbox_event(uint32_t kind, const hr_report *report) {
     uint64_t number = hr.box->event_count + 1;
     hr_event *event = (hr_event *)at(hr.box->events_offset) + (number - 1) % HR_BOX_EVENTS;
     __atomic_store_n(&event->number, 0, __ATOMIC_RELAXED);
@@ -221,15 +238,14 @@ void hr_blackbox_event(uint32_t kind, const hr_report *report, const char *symbo
     event->kind = kind;
     event->status = report->status;
     event->origin = hr.client;
-    event->slots = 0;
-    for (uint32_t i = 0; i < report->change_count; i++) event->slots += report->changes[i].kind != HR_CHANGE_KEPT;
+    event->content = report->content;
+    write_changes(event, report);
     event->generation = report->generation;
     event->module_version = report->module_version;
     event->us = report->us[HR_STEP_TOTAL];
     memcpy(event->module, report->module, sizeof event->module);
     memcpy(event->build_id, report->build_id, sizeof event->build_id);
     memcpy(event->path, report->path, sizeof event->path);
-    hr_copy_text(event->symbols, sizeof event->symbols, symbols);
     event->failure = report->failure;
     __atomic_store_n(&event->number, number, __ATOMIC_RELEASE); /* partner: the first look in hr_box_events */
     __atomic_store_n(&hr.box->event_count, number, __ATOMIC_RELEASE);
@@ -367,7 +383,7 @@ uint32_t hr_box_calls(const hr_box_reader *reader, uint64_t *calls, uint32_t *in
 static void terminate(hr_event *event) {
     event->module[HR_NAME_MAX] = 0;
     event->build_id[HR_BUILD_ID_SIZE - 1] = 0;
-    event->symbols[sizeof event->symbols - 1] = 0;
+    event->changes[sizeof event->changes - 1] = 0;
     event->path[HR_PATH_SIZE - 1] = 0;
     event->failure.reason[HR_TEXT_SIZE - 1] = 0;
     event->failure.found[HR_TEXT_SIZE - 1] = 0;

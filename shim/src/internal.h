@@ -156,7 +156,7 @@ void hr_blackbox_end(void);
 void hr_blackbox_slot(uint32_t index, bool changed, uint64_t now);
 void hr_blackbox_free_slot(uint32_t index); /* its counters become the next owner's base */
 void hr_blackbox_module(hr_module *module, const char *reason); /* gives it a record when it has none */
-void hr_blackbox_event(uint32_t kind, const hr_report *report, const char *symbols);
+void hr_blackbox_event(uint32_t kind, const hr_report *report); /* under lock */
 void hr_blackbox_rebuild(void); /* writes all records anew */
 hr_shard *hr_blackbox_shard(uint32_t number);
 uint64_t hr_blackbox_shard_stride(void);

@@ -318,15 +318,8 @@ static void incoming_undo(hr_incoming *in, const char *reason) {
 }
 
 static void event(uint32_t kind, const hr_report *report) {
-    char symbols[256] = "";
-    size_t used = 0;
-    for (uint32_t i = 0; i < report->change_count && used < sizeof symbols - 1; i++) {
-        if (report->changes[i].kind == HR_CHANGE_KEPT) continue;
-        int more = snprintf(symbols + used, sizeof symbols - used, "%s%s", used ? " " : "", report->changes[i].symbol);
-        used += more > 0 ? (size_t)more : 0;
-    }
     pthread_mutex_lock(&hr.lock);
-    hr_blackbox_event(kind, report, symbols);
+    hr_blackbox_event(kind, report);
     pthread_mutex_unlock(&hr.lock);
 }
 

@@ -17,13 +17,17 @@ static inline int32_t hr_frame_call(hr_frame *frame, hr_slot *slot, void *state,
 static inline void hr_frame_end(hr_frame *frame) { (void)frame; }
 static inline void hr_safepoint(void) {}
 
-/* The calls that a host makes at its start and end do nothing and succeed; as macros, so that no prototype changes. */
-#define hr_declare(runtime, slot) ((void)(runtime), (void)(slot), HR_OK)
-#define hr_serve(runtime, name, flags, failure) ((void)(runtime), (void)(name), (void)(flags), (void)(failure), HR_OK)
+/* The calls that a host makes at its start and end do nothing and succeed; as macros, so that no prototype changes.
+ * Those with a result end in a function call: a bare constant would warn in hosts that ignore the result. */
+static inline hr_status hr_off_ok(void) { return HR_OK; }
+static inline int hr_off_zero(void) { return 0; }
+#define hr_declare(runtime, slot) ((void)(runtime), (void)(slot), hr_off_ok())
+#define hr_serve(runtime, name, flags, failure)                                                                        \
+    ((void)(runtime), (void)(name), (void)(flags), (void)(failure), hr_off_ok())
 #define hr_stop() ((void)0)
-#define hr_poll(timeout_ms) ((void)(timeout_ms), 0)
+#define hr_poll(timeout_ms) ((void)(timeout_ms), hr_off_zero())
 #define hr_set_context(runtime, host_state) ((void)(runtime), (void)(host_state))
-#define hr_configure(slots) ((void)(slots), HR_OK)
-#define hr_generation(runtime) ((void)(runtime), (uint64_t)0)
+#define hr_configure(slots) ((void)(slots), hr_off_ok())
+#define hr_generation(runtime) ((void)(runtime), (uint64_t)hr_off_zero())
 
 #endif

@@ -45,6 +45,10 @@ typedef struct hr_manifest {
 #pragma GCC diagnostic pop
 #endif
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Checks the bytes of a module.
  *
  * Thread-safe, reads nothing but bytes[0 .. size). On HR_OK *manifest is allocated (hr_manifest_free); otherwise it
@@ -64,5 +68,9 @@ hr_status hr_preflight_extents(const void *bytes, uint64_t size, hr_failure *fai
  * Those that `resolved` (may be null) returns non-zero for are left out. Returns how many there are. */
 uint32_t hr_preflight_undefined(const void *bytes, uint64_t size, int (*resolved)(const char *name), char *names,
                                 uint32_t names_size);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

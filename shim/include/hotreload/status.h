@@ -51,11 +51,19 @@ typedef struct hr_failure {
     char fix[HR_TEXT_SIZE];      /* what to do about it */
 } hr_failure;
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* The stable code ("E-ABI", "ok", "same"); "E-UNKNOWN" for a number that is no hr_status. Never null, static. */
 const char *hr_status_code(int32_t status);
 /* One line that says what the code means. Never null, static. */
 const char *hr_status_text(int32_t status);
 /* The general cure, for where no more exact one is known. Never null, static. */
 const char *hr_status_fix(int32_t status);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

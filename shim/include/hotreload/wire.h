@@ -183,12 +183,17 @@ typedef struct hr_event {
     char module[HR_NAME_MAX + 1];
     char build_id[HR_BUILD_ID_SIZE];
     char reserved[7];
-    char symbols[256]; /* the changed slots, separated by blanks; cut */
+    uint64_t content;
+    char changes[1024]; /* lines of "symbol<tab>from<tab>to", whole ones only; `slots` tells how many there were */
     char path[HR_PATH_SIZE];
     hr_failure failure;
 } hr_event;
 
 /* ---- reading a black box, of a host that runs or has died ---- */
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 typedef struct hr_box_reader hr_box_reader;
 
@@ -218,5 +223,9 @@ hr_status hr_inspect(const char *path, hr_failure *failure, hr_manifest **manife
 /* The settle rule's question (section 7): is this output complete, with no writer left?
  * HR_OK; HR_E_TRUNCATED: not yet (still written, or bytes are missing: ask again); else why it never will be. */
 hr_status hr_settled(const char *path, hr_failure *failure);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

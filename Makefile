@@ -1,0 +1,103 @@
+# hotreload: everything a developer runs. `make` alone shows the targets.
+#
+# The first run creates .venv and installs the package into it, editable: Python files are used where they are, C files
+# are compiled again when one of them has changed (see $(INSTALLED)).
+
+PYTHON ?= python3
+CC ?= cc
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PYTEST_ARGS ?=
+MUTATIONS ?= 200000
+
+# The C sources also by their directories, whose time changes when a file is added or removed.
+BUILT_FROM := pyproject.toml hotreload/__init__.py shim/CMakeLists.txt shim/cffi_build.py shim/hotreload.map \
+	shim/hotreload.pc.in $(wildcard shim/cmake/*) shim/src shim/include/hotreload \
+	$(wildcard shim/src/*.[ch]) $(wildcard shim/include/hotreload/*.h)
+
+C_FLAGS := -std=c11 -Wall -Wextra -Wpedantic -Werror -Ishim/include
+RUST := $(wildcard shim/rust/Cargo.toml) $(wildcard examples/*/Cargo.toml)
+CARGO := $(shell command -v cargo)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench sanitize fuzz docs clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(INSTALLED) ## Watch a running C program change its behaviour, then a Rust one where cargo is there
+	$(BIN)/hotreload demo
+ifneq ($(CARGO),)
+	$(BIN)/hotreload demo --example counter-rust
+endif
+
+test: $(INSTALLED) ## Run all tests (PYTEST_ARGS="-k name" for some)
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(INSTALLED) ## Check style, types and warnings; fast enough for every commit
+	$(BIN)/ruff check --quiet --output-format concise .
+	$(BIN)/ruff format --quiet --check .
+	$(BIN)/mypy --strict hotreload
+	@echo "$(CC) $(C_FLAGS)"
+	@set -e; for source in shim/src/*.c; do $(CC) $(C_FLAGS) -O2 -c $$source -o /dev/null; done # -O2: more warnings
+	@$(CC) $(C_FLAGS) -fsyntax-only -Itests/native/hosts $(wildcard tests/native/*.c tests/native/hosts/*.c tests/bench/*.c)
+ifneq ($(CARGO),)
+	@set -e; for manifest in $(RUST); do \
+		echo "cargo fmt and clippy: $$manifest"; \
+		cargo fmt --manifest-path $$manifest --all --check; \
+		cargo clippy --quiet --manifest-path $$manifest --all-targets -- --deny warnings; \
+	done
+else
+	@echo "cargo is not here: Rust is not checked"
+endif
+
+format: $(INSTALLED) ## Format Python and Rust sources
+	$(BIN)/ruff check --quiet --select I --fix .
+	$(BIN)/ruff format .
+ifneq ($(CARGO),)
+	@set -e; for manifest in $(RUST); do cargo fmt --manifest-path $$manifest --all; done
+endif
+
+bench: $(INSTALLED) ## Measure calls, latency and start-up, as ratios within this run
+	@set -e; for script in $(sort $(wildcard tests/bench/bench_*.py)); do \
+		echo; echo "== $$script"; $(BIN)/python $$script; \
+	done
+
+sanitize: ## Run the native tests under ThreadSanitizer, AddressSanitizer and UBSan
+	bash tests/native/sanitize.sh
+
+fuzz: $(INSTALLED) ## Send many mutated modules through preflight (MUTATIONS=200000)
+	MUTATIONS=$(MUTATIONS) $(BIN)/python -m pytest tests/native -k mutation $(PYTEST_ARGS)
+
+docs: ## Build the Rust crate's documentation and say where it is
+ifneq ($(CARGO),)
+	cargo doc --quiet --no-deps --manifest-path shim/rust/Cargo.toml
+	@echo "Rust: $(CURDIR)/shim/rust/target/doc/hotreload/index.html"
+else
+	@echo "Rust: cargo is not here"
+endif
+	@echo "C:    $(CURDIR)/shim/include/hotreload/hotreload.h (the headers are the reference)"
+	@echo "CLI:  $(BIN)/hotreload --help"
+
+clean: ## Remove all that make and the builds have created
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf shim/rust/target examples/*/target examples/*/build
+	find hotreload shim tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo "hotreload needs Python 3.10 or newer: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "cannot create $(VENV): install Python's venv module (Debian, Ubuntu: apt-get install python3-venv)" >&2; \
+		exit 1; }
+
+# Without build isolation, which would download the build tools again for every change of a C file. A system without
+# CMake or Ninja gets them from PyPI.
+$(INSTALLED): $(BIN)/python $(BUILT_FROM)
+	@command -v $(CC) >/dev/null || { echo "install a C compiler (Debian, Ubuntu: apt-get install gcc)" >&2; exit 1; }
+	@test -x $(BIN)/ruff || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'scikit-build-core>=0.10' \
+		'cffi>=1.16' $$(command -v cmake >/dev/null || echo cmake) $$(command -v ninja >/dev/null || echo ninja)
+	@echo "installing hotreload into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[dev]'
+	@touch $@

@@ -1,0 +1,86 @@
+"""``hotreload demo``: an example in a scratch directory, which changes while it runs."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import click
+
+from hotreload import demo, sources
+from hotreload.commands import COMMANDS, options
+from hotreload.commands.watch import reporter
+from hotreload.director import Director
+from hotreload.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK
+from hotreload.runner import Options, Runner
+from hotreload.session import Note
+from hotreload.workshop import Workshop
+
+HELP = f"""{COMMANDS["demo"]}
+
+An example is copied into a scratch directory and built. Its program is started under the dashboard, and its source is
+then edited by itself: a good edit, another ABI, a truncated file, a compile error, a roll back. It ends within a
+minute, with exit code 0 only if all of it was seen to do what it should.
+"""
+
+
+@click.command(name="demo", help=HELP)
+@click.option("--example", "name", type=click.Choice(list(demo.EXAMPLES)), default="counter-c", show_default=True,
+              help="What to show.")  # fmt: skip
+@click.option("--manual", is_flag=True, help="Leave the editing to you: every save is built and swapped.")
+@click.option("--keep", is_flag=True, help="Keep the scratch directory.")
+@click.option("--plain", is_flag=True, help="Print timestamped lines instead of the dashboard.")
+@options.color
+def command(name: str, *, manual: bool, keep: bool, plain: bool, color: str) -> int:
+    scratch = Path(tempfile.mkdtemp(prefix="hotreload-demo-"))
+    try:
+        example = demo.EXAMPLES[name]
+        workshop = Workshop(example, sources.examples(), sources.shim().rust, scratch / name)
+        click.echo(f"building {name} in {workshop.directory}")
+        workshop.prepare()
+        dashboard = options.interactive() and not plain
+        return present(workshop, manual=manual, dashboard=dashboard, color=color)
+    finally:
+        if keep:
+            click.echo(f"kept: {scratch / name}")
+        else:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def present(workshop: Workshop, *, manual: bool, dashboard: bool, color: str) -> int:
+    """Runs the session, and the script unless ``manual``. Returns the exit code."""
+    asked = Options(
+        paths=(workshop.module.parent,), build=workshop.build, command=(str(workshop.host),),
+        sources=(workshop.directory,), stay=dashboard,
+    )  # fmt: skip
+    runner = Runner(
+        asked,
+        reporter(as_json=False, dashboard=dashboard, color=color),
+        observe=lambda record: director.observe(record),
+    )
+
+    def log() -> Path | None:
+        return runner.state.child.log if runner.state.child else None
+
+    director = Director(workshop, demo.UNHURRIED if dashboard else demo.BRISK, log, runner.send)
+    if manual:
+        runner.send(Note(f"edit {workshop.source}: every save is built and swapped"))
+        workshop.write(())
+        return runner.run()
+    director.start()
+    try:
+        runner.run()
+    finally:
+        director.stop()
+    return report(director.play)
+
+
+def report(play: demo.Play) -> int:
+    """Prints how the scenes ended. Returns the exit code."""
+    for outcome in play.outcomes:
+        click.echo(f"{'ok    ' if outcome.passed else 'FAILED'}  {outcome.title}: {outcome.seen}")
+    if play.phase is not demo.Phase.OVER:
+        click.echo("ended before the script did")
+        return EXIT_INTERRUPTED
+    return EXIT_OK if play.passed else EXIT_ERROR

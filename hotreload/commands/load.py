@@ -1,0 +1,38 @@
+"""``hotreload load``: loads modules into the running hosts, once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from hotreload import runner
+from hotreload.commands import COMMANDS, options
+from hotreload.errors import EXIT_NO_HOST
+from hotreload.hosts import Finder
+from hotreload.model import Host, Report
+from hotreload.reporters.answers import print_reports
+from hotreload.session import Transaction, Wanted
+
+
+@click.command(
+    name="load",
+    help=COMMANDS["load"] + "\n\nSeveral modules and hosts make one transaction: all of them swap or none does.",
+)
+@click.argument("modules", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="MODULE...")
+@options.host
+@options.as_json("Print one object for each host and module.")
+@options.color
+def command(modules: tuple[Path, ...], wanted: tuple[str, ...], as_json: bool, color: str) -> int:
+    links = {link.host.pid: link for link in Finder().require(wanted)}
+    offer = tuple(Wanted(path, path, 0) for path in modules)
+    outcomes = runner.transact(Transaction(1, dict.fromkeys(links, offer)), links)
+    answers: list[tuple[Host, Report]] = []
+    code = 0
+    for pid, outcome in outcomes.items():
+        answers += [(links[pid].host, report) for report in outcome.reports]
+        if outcome.failure and not outcome.reports:
+            code = EXIT_NO_HOST
+            click.echo(f"{outcome.failure.code}: {outcome.failure.reason}", err=True)
+    print_reports(answers, None if as_json else options.console(color))
+    return code or options.exit_code([report for _, report in answers])

@@ -1,0 +1,68 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from hotreload.errors import EXIT_ERROR, EXIT_NO_HOST, EXIT_OK, EXIT_REJECTED
+from hotreload.model import OK, SAME, Report
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+PIPE_WIDTH = 1000
+"""Columns where no terminal limits them: whoever reads a pipe wants whole names."""
+
+NO_HOST_CODES = frozenset({"E-NO-HOST", "E-HOST-GONE"})
+
+
+def host(function: Function) -> Function:
+    """``--host NAME|PID``, as often as wanted."""
+    text = "Only this host, by name or pid; may be given several times."
+    return click.option("--host", "wanted", multiple=True, metavar="NAME|PID", help=text)(function)
+
+
+def as_json(text: str) -> Callable[[Function], Function]:
+    """``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help=text)
+
+
+def color(function: Function) -> Function:
+    """``--color auto|always|never``; NO_COLOR is honoured by auto."""
+    kind = click.Choice(["auto", "always", "never"])
+    return click.option("--color", type=kind, default="auto", show_default=True, help="Colour the output.")(function)
+
+
+def console(color: str, *, error: bool = False) -> Console:
+    """A console for standard output (or error), imported only where one is needed."""
+    from rich.console import Console
+
+    stream = sys.stderr if error else sys.stdout
+    return Console(
+        stderr=error,
+        force_terminal=True if color == "always" else None,
+        no_color=True if color == "never" else None,
+        highlight=False,
+        width=None if stream.isatty() else PIPE_WIDTH,
+    )
+
+
+def exit_code(reports: list[Report]) -> int:
+    """0 when all swapped or ran already, 3 when any was refused, 4 when its host was gone, 1 for the rest."""
+    bad = [report.code for report in reports if report.code not in (OK, SAME)]
+    if not bad:
+        return EXIT_OK
+    if any(code in NO_HOST_CODES for code in bad):
+        return EXIT_NO_HOST
+    return EXIT_ERROR if all(code in ("E-NO-PREVIOUS", "E-PROTOCOL", "E-MEMORY") for code in bad) else EXIT_REJECTED
+
+
+def interactive() -> bool:
+    """A person is at both ends: a screen to draw on and keys to press."""
+    return sys.stdout.isatty() and sys.stdin.isatty()

@@ -1,0 +1,176 @@
+"""Finds the user's running hosts, and starts one."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import termios
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from threading import Thread
+
+from hotreload import native
+from hotreload.errors import HotreloadError, NoHost
+from hotreload.link import Link
+
+TERMINATE_SECONDS = 2.0
+_CONTROL = re.compile(r"\x1b\[[0-9;:?<=>]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.|[\x00-\x08\x0b-\x1f\x7f]")
+
+
+class Finder:
+    """The sockets of hosts in the user's runtime directory."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self.directory = native.runtime_directory() if directory is None else directory
+
+    def sockets(self) -> dict[int, Path]:
+        """Every socket by the pid in its name, dead ones included."""
+        found: dict[int, Path] = {}
+        with suppress(OSError), os.scandir(self.directory) as entries:
+            for entry in entries:
+                stem, _, suffix = entry.name.partition(".")
+                if suffix == "sock" and stem.isdigit():
+                    found[int(stem)] = Path(entry.path)
+        return found
+
+    def connect(self, wanted: Sequence[str] = ()) -> list[Link]:
+        """Links to all living hosts, or to those whose name or pid is wanted, by pid. Dead sockets are passed over."""
+        links = []
+        for pid, path in sorted(self.sockets().items()):
+            link = connect(path)
+            if link is None:
+                continue
+            if chosen(link.host.name, pid, wanted):
+                links.append(link)
+            else:
+                link.close()
+        return links
+
+    def require(self, wanted: Sequence[str] = ()) -> list[Link]:
+        """The same, for commands that need one. Raises NoHost."""
+        links = self.connect(wanted)
+        if not links:
+            named = f" that matches {' or '.join(wanted)}" if wanted else ""
+            fix = "see `hotreload ps`" if wanted else "start a program that calls hr_serve (or Runtime.serve)"
+            raise NoHost("E-NO-HOST", f"no host is running{named}", fix=fix)
+        return links
+
+
+def connect(path: Path) -> Link | None:
+    """A link, or None where nobody answers any more."""
+    try:
+        return Link(path)
+    except NoHost:
+        return None
+
+
+def chosen(name: str, pid: int, wanted: Sequence[str]) -> bool:
+    """Whether ``--host`` values (names or pids) ask for this host; none of them ask for all."""
+    return not wanted or name in wanted or str(pid) in wanted
+
+
+class HostProcess:
+    """A host that we started. Its output comes through a pseudo-terminal, so that it arrives line by line, without
+    the program's own buffering of a pipe; it goes, raw, into the log file, and as plain lines to ``line``.
+
+    Args:
+        command: Program and arguments.
+        log: The file for its output.
+        line: Receives each line, on a thread of this object.
+        ended: Receives the exit code (minus the signal's number for a killed host).
+
+    Raises:
+        HotreloadError: ``E-NO-HOST``: the program cannot be started.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: Path,
+        *,
+        line: Callable[[str], None],
+        ended: Callable[[int], None],
+    ) -> None:
+        self._line = line
+        self._ended = ended
+        self._log = log.open("wb", buffering=0)
+        reader, writer = pty.openpty()
+        _set_size(writer)
+        try:
+            self._process = subprocess.Popen(
+                list(command), stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, start_new_session=True
+            )
+        except OSError as error:
+            os.close(reader)
+            self._log.close()
+            fix = "name a program that exists and may be executed after --"
+            raise NoHost("E-NO-HOST", f"{command[0]} cannot be started: {error.strerror}", fix=fix) from error
+        finally:
+            os.close(writer)
+        self.pid = self._process.pid
+        self._reader = reader
+        self._thread = Thread(target=self._read, name="hotreload-host-output", daemon=True)
+        self._thread.start()
+        # A thread of its own: a grandchild may keep the terminal open long after the host has ended.
+        Thread(target=self._wait, name="hotreload-host-exit", daemon=True).start()
+
+    def stop(self) -> None:
+        """Ends the host: SIGTERM, and SIGKILL after two seconds."""
+        if self._process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGTERM)
+            try:
+                self._process.wait(TERMINATE_SECONDS)
+            except subprocess.TimeoutExpired:
+                with suppress(ProcessLookupError):
+                    os.killpg(self.pid, signal.SIGKILL)
+                self._process.wait()
+        self._thread.join(TERMINATE_SECONDS)
+
+    def _read(self) -> None:
+        rest = ""
+        for text in self._chunks():
+            lines = (rest + text).split("\n")
+            rest = lines.pop()[-4096:]
+            for each in lines:
+                self._line(plain(each))
+        if rest:
+            self._line(plain(rest))
+        os.close(self._reader)
+        self._log.close()
+
+    def _wait(self) -> None:
+        code = self._process.wait()
+        self._thread.join(0.2)
+        self._ended(code)
+
+    def _chunks(self) -> Iterable[str]:
+        while True:
+            try:
+                data = os.read(self._reader, 65536)
+            except OSError:  # EIO: the last writer has closed the terminal
+                return
+            if not data:
+                return
+            self._log.write(data)
+            yield data.decode("utf-8", "replace")
+
+
+def plain(line: str) -> str:
+    """A line without escape sequences and control characters; what a carriage return has overwritten is gone."""
+    shown = line.rstrip("\r").rsplit("\r", 1)[-1]
+    return _CONTROL.sub("", shown).replace("\t", "    ")
+
+
+def _set_size(terminal: int) -> None:
+    with suppress(OSError):
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+
+
+__all__ = ["Finder", "HostProcess", "HotreloadError", "chosen", "connect", "plain"]

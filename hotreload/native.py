@@ -1,0 +1,625 @@
+"""The only caller of the cffi extension: C values in and out of it, values of `hotreload.model` for everybody else.
+
+What decides (preflight, the settle rule, loading, reading a black box) is the shim's C code; nothing is parsed here a
+second time. All calls release the GIL.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hotreload._shim import ffi, lib
+from hotreload.errors import HotreloadError, NoHost, Rejected
+from hotreload.model import (
+    OK,
+    SAME,
+    Change,
+    ChangeKind,
+    Entry,
+    EventKind,
+    Failure,
+    Host,
+    Manifest,
+    Module,
+    ModuleRecord,
+    Record,
+    Report,
+    SlotRecord,
+    SlotState,
+    Snapshot,
+)
+
+STEPS = ("stage", "preflight", "layout", "same", "open", "check", "on_load", "commit", "total")
+UNRESOLVED: int = lib.HR_UNRESOLVED
+"""What calling a slot without any implementation returns."""
+
+_WARNINGS = {
+    lib.HR_WARN_NODELETE: "nodelete",
+    lib.HR_WARN_UNIQUE: "unique-symbols",
+    lib.HR_WARN_TLS_DESTRUCTOR: "tls-destructors",
+    lib.HR_WARN_INTERPOSABLE: "interposable",
+    lib.HR_WARN_EXECSTACK: "executable-stack",
+    lib.HR_WARN_NO_BUILD_ID: "no-build-id",
+    lib.HR_WARN_STATIC_TLS: "static-tls",
+}
+_CHANGES = {
+    lib.HR_CHANGE_SWAPPED: ChangeKind.SWAPPED,
+    lib.HR_CHANGE_UNDECLARED: ChangeKind.UNDECLARED,
+    lib.HR_CHANGE_KEPT: ChangeKind.KEPT,
+}
+_SLOT_STATES = {
+    lib.HR_SLOT_FALLBACK: SlotState.FALLBACK,
+    lib.HR_SLOT_LIVE: SlotState.LIVE,
+    lib.HR_SLOT_UNDECLARED: SlotState.UNDECLARED,
+    lib.HR_SLOT_PROBATION: SlotState.PROBATION,
+}
+_MODULE_STATES = {
+    lib.HR_MODULE_LIVE: "live",
+    lib.HR_MODULE_RETIRED: "retired",
+    lib.HR_MODULE_UNLOADED: "unloaded",
+}
+_EVENTS = {
+    lib.HR_EVENT_SWAP: EventKind.SWAP,
+    lib.HR_EVENT_REJECT: EventKind.REJECT,
+    lib.HR_EVENT_SAME: EventKind.SAME,
+    lib.HR_EVENT_ROLLBACK: EventKind.ROLLBACK,
+    lib.HR_EVENT_RETIRE: EventKind.RETIRE,
+    lib.HR_EVENT_UNLOAD: EventKind.UNLOAD,
+    lib.HR_EVENT_CRASH: EventKind.CRASH,
+}
+
+
+def version() -> str:
+    """The shim's version."""
+    return _text(lib.hr_version())
+
+
+def _text(chars: Any) -> str:
+    return ffi.string(chars).decode("utf-8", "replace")
+
+
+def _bits(value: int) -> tuple[str, ...]:
+    return tuple(word for bit, word in _WARNINGS.items() if value & bit)
+
+
+def _failure(status: int, raw: Any) -> Failure:
+    reason = _text(raw.reason) or _text(lib.hr_status_text(status))
+    fix = _text(raw.fix) or _text(lib.hr_status_fix(status))
+    return Failure(_text(lib.hr_status_code(status)), reason, _text(raw.found), _text(raw.expected), fix)
+
+
+def code_text(code: int) -> str:
+    """The stable code of a status number."""
+    return _text(lib.hr_status_code(code))
+
+
+def error_of(failure: Failure) -> HotreloadError:
+    """The exception that tells a failure: `NoHost` for hosts, `Rejected` for modules, else the root."""
+    kind = HotreloadError
+    if failure.code in ("E-NO-HOST", "E-HOST-GONE"):
+        kind = NoHost
+    elif failure.code not in _NOT_ABOUT_MODULES:
+        kind = Rejected
+    return kind(failure.code, failure.reason, found=failure.found, expected=failure.expected, fix=failure.fix)
+
+
+_NOT_ABOUT_MODULES = frozenset(
+    {"E-PROTOCOL", "E-DUPLICATE", "E-NO-SLOT", "E-NO-PREVIOUS", "E-LIMIT", "E-MEMORY", "E-USAGE", "E-UNKNOWN"}
+)
+
+
+def runtime_directory() -> Path:
+    """The directory of the hosts' sockets, made and checked. Raises HotreloadError (E-DENIED, E-IO)."""
+    path = ffi.new("char[]", lib.HR_PATH_SIZE)
+    raw = ffi.new("hr_failure *")
+    status = lib.hr_runtime_directory(path, lib.HR_PATH_SIZE, raw)
+    if status != lib.HR_OK:
+        failure = _failure(status, raw)
+        raise HotreloadError(
+            failure.code, failure.reason, found=failure.found, expected=failure.expected, fix=failure.fix
+        )
+    return Path(_text(path))
+
+
+# ---- build outputs ----
+
+
+def settled(path: Path) -> Failure | None:
+    """None when the output is complete and has no writer; code ``E-TRUNCATED`` when not yet; else why it never is."""
+    raw = ffi.new("hr_failure *")
+    status = lib.hr_settled(os.fsencode(path), raw)
+    return None if status == lib.HR_OK else _failure(status, raw)
+
+
+def inspect(path: Path) -> Manifest | Failure:
+    """Reads an output, never mapping it, and preflights it. No byte of it runs."""
+    raw = ffi.new("hr_failure *")
+    found = ffi.new("hr_manifest **")
+    status = lib.hr_inspect(os.fsencode(path), raw, found)
+    if status != lib.HR_OK:
+        return _failure(status, raw)
+    try:
+        return _manifest(found[0], str(path))
+    finally:
+        lib.hr_manifest_free(found[0])
+
+
+def _manifest(raw: Any, path: str) -> Manifest:
+    entries = ffi.cast("hr_manifest_entry *", raw.entries)
+    return Manifest(
+        module=Module(_text(raw.name), raw.version, _text(raw.build_id), path, raw.content),
+        entries=tuple(
+            Entry(_text(entries[i].name), entries[i].function, entries[i].flags) for i in range(raw.entry_count)
+        ),
+        address=raw.address,
+        on_load=raw.on_load,
+        on_unload=raw.on_unload,
+        warnings=_bits(raw.warnings),
+    )
+
+
+# ---- reports ----
+
+
+def _report(raw: Any) -> Report:
+    changes = ffi.cast("hr_change *", raw.changes)
+    failed = raw.status not in (lib.HR_OK, lib.HR_SAME)
+    return Report(
+        code=_text(lib.hr_status_code(raw.status)),
+        module=Module(_text(raw.module), raw.module_version, _text(raw.build_id), _text(raw.path), raw.content),
+        generation=raw.generation,
+        changes=tuple(
+            Change(_text(changes[i].symbol), getattr(changes[i], "from"), changes[i].to, _CHANGES[changes[i].kind])
+            for i in range(raw.change_count)
+        ),
+        failure=_failure(raw.status, raw.failure) if failed else None,
+        us=dict(zip(STEPS, ffi.unpack(raw.us, lib.HR_STEPS), strict=True)),
+        staged=_text(raw.staged),
+        warnings=_bits(raw.warnings),
+    )
+
+
+# ---- the wire ----
+
+HELLO: int = lib.HR_MSG_HELLO
+LOAD: int = lib.HR_MSG_LOAD
+PREPARE: int = lib.HR_MSG_PREPARE
+COMMIT: int = lib.HR_MSG_COMMIT
+ABORT: int = lib.HR_MSG_ABORT
+ROLLBACK: int = lib.HR_MSG_ROLLBACK
+HEADER_SIZE = ffi.sizeof("hr_message")
+PATHS_MAX: int = lib.HR_WIRE_PATHS_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A host's answer: a code, and one report for each module."""
+
+    code: str
+    failure: Failure | None
+    reports: tuple[Report, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """A host's answer to hello. ``client`` marks the events that this connection causes."""
+
+    pid: int
+    name: str
+    version: str
+    client: int
+    generation: int
+
+
+def message(kind: int, body: bytes, number: int) -> bytes:
+    """A request as it goes over the socket."""
+    head = ffi.new("hr_message *")
+    head.magic, head.version, head.kind = lib.HR_WIRE_MAGIC, lib.HR_WIRE_VERSION, kind
+    head.length, head.id = len(body), number
+    return bytes(ffi.buffer(head)) + body
+
+
+def hello_body() -> bytes:
+    body = ffi.new("hr_hello *")
+    body.tool = f"hotreload {version()}".encode()
+    return bytes(ffi.buffer(body))
+
+
+def paths_body(paths: Sequence[str]) -> bytes:
+    """Raises HotreloadError (E-IO) for a path that is too long, or for too many of them."""
+    if len(paths) > PATHS_MAX:
+        raise HotreloadError("E-LIMIT", f"a transaction holds at most {PATHS_MAX} modules", found=str(len(paths)))
+    head = ffi.new("hr_paths *", {"count": len(paths), "paths": len(paths)})
+    data = bytearray(ffi.buffer(head, ffi.offsetof("hr_paths", "paths")))
+    for path in paths:
+        encoded = os.fsencode(path)
+        if len(encoded) >= lib.HR_PATH_SIZE:
+            raise Rejected("E-IO", "the module's path is too long", found=path, fix="use a shorter path")
+        data += encoded.ljust(lib.HR_PATH_SIZE, b"\0")
+    return bytes(data)
+
+
+def rollback_body(module: str | None) -> bytes:
+    body = ffi.new("hr_rollback_request *")
+    encoded = (module or "").encode()
+    if len(encoded) > lib.HR_NAME_MAX:
+        raise HotreloadError("E-USAGE", "the module's name is too long", found=module or "")
+    body.module = encoded
+    return bytes(ffi.buffer(body))
+
+
+def parse_header(data: bytes) -> tuple[int, int, int]:
+    """Kind (with the answer's bit taken off), length of the body and number. Raises HotreloadError (E-PROTOCOL)."""
+    head = ffi.cast("hr_message *", ffi.from_buffer(data))
+    if head.magic != lib.HR_WIRE_MAGIC or head.length > lib.HR_WIRE_LENGTH_MAX:
+        raise _protocol("the answer is no message of a hotreload host")
+    if head.version != lib.HR_WIRE_VERSION:
+        raise _protocol(f"the host speaks version {head.version}, this tool {lib.HR_WIRE_VERSION}")
+    return head.kind & ~lib.HR_MSG_REPLY, head.length, head.id
+
+
+def _protocol(reason: str) -> HotreloadError:
+    return HotreloadError("E-PROTOCOL", reason, fix=_text(lib.hr_status_fix(lib.HR_E_PROTOCOL)))
+
+
+def parse_welcome(body: bytes) -> Welcome:
+    if len(body) != ffi.sizeof("hr_welcome"):
+        raise _protocol("the host's welcome has an unexpected size")
+    raw = ffi.cast("hr_welcome *", ffi.from_buffer(body))
+    return Welcome(raw.pid, _text(raw.name), _text(raw.version), raw.client, raw.generation)
+
+
+def parse_reply(body: bytes) -> Reply:
+    fixed = ffi.sizeof("hr_reply")
+    if len(body) < fixed:
+        raise _protocol("the host's reply is cut")
+    data = ffi.from_buffer(body)
+    raw = ffi.cast("hr_reply *", data)
+    reports, at, least = [], fixed, ffi.offsetof("hr_report", "changes")
+    for _ in range(raw.count):
+        size = ffi.cast("hr_report *", data + at).size if at + least <= len(body) else 0
+        report = ffi.cast("hr_report *", data + at)
+        if size < least or at + size > len(body) or least + report.change_count * ffi.sizeof("hr_change") > size:
+            raise _protocol("a report of the host is cut")
+        reports.append(_report(report))
+        at += size
+    failed = raw.status not in (lib.HR_OK, lib.HR_SAME)
+    return Reply(
+        _text(lib.hr_status_code(raw.status)), _failure(raw.status, raw.failure) if failed else None, tuple(reports)
+    )
+
+
+# ---- the black box ----
+
+
+class Box:
+    """A host's black box, readable while the host runs and after it died.
+
+    Args:
+        fd: Its descriptor; the caller keeps and closes it.
+        host: Whose it is.
+    """
+
+    def __init__(self, fd: int, host: Host) -> None:
+        made = ffi.new("hr_box_reader **")
+        raw = ffi.new("hr_failure *")
+        status = lib.hr_box_open(fd, made, raw)
+        if status != lib.HR_OK:
+            raise error_of(_failure(status, raw))
+        self._reader = ffi.gc(made[0], lib.hr_box_close)
+        self._header = ffi.new("hr_box *")
+        self._sequence = -1
+        self._slots: tuple[SlotRecord, ...] = ()
+        self._modules: tuple[ModuleRecord, ...] = ()
+        self._room = 0
+        lib.hr_box_header(self._reader, self._header)
+        self.host = Host(host.pid, host.name, self._header.started / 1e9, host.version)
+
+    def snapshot(self, now: float, *, alive: bool = True) -> Snapshot:
+        """What the box says now. ``now`` is ``time.monotonic()``; ``alive`` tells that the host still runs."""
+        header = self._header
+        lib.hr_box_header(self._reader, header)
+        if header.sequence != self._sequence:
+            self._read_records()
+        calls, in_flight = self._read_calls()
+        return Snapshot(
+            time=now,
+            host=self.host,
+            generation=header.generation,
+            alive=alive,
+            slots=self._slots,
+            modules=self._modules,
+            calls=calls,
+            in_flight=in_flight,
+            blocked=self._blocked() if header.blocked_thread else "",
+        )
+
+    def events(self, after: int, most: int = 64) -> list[tuple[int, int, Record]]:
+        """Events after number ``after``, oldest first, as (number, origin, record); unknown kinds are left out."""
+        raw = ffi.new("hr_event[]", most)
+        count = lib.hr_box_events(self._reader, after, raw, most)
+        return [(raw[i].number, raw[i].origin, self._event(raw[i])) for i in range(count) if raw[i].kind in _EVENTS]
+
+    def newest_event(self) -> int:
+        """The number of the newest event; 0 when there is none."""
+        lib.hr_box_header(self._reader, self._header)
+        return int(self._header.event_count)
+
+    def close(self) -> None:
+        ffi.release(self._reader)
+
+    def _read_records(self) -> None:
+        header = self._header
+        count = header.slot_count
+        if count > self._room:
+            self._room = max(64, count * 2)
+            self._raw_slots = ffi.new("hr_box_slot[]", self._room)
+            self._raw_calls = ffi.new("uint64_t[]", self._room)
+            self._raw_in_flight = ffi.new("uint32_t[]", self._room)
+        raw_modules = ffi.new("hr_box_module[]", max(1, header.module_count))
+        modules = lib.hr_box_modules(self._reader, raw_modules, header.module_count)
+        slots = lib.hr_box_slots(self._reader, self._raw_slots, count)
+        by_record = {i + 1: self._module_record(raw_modules[i]) for i in range(modules) if raw_modules[i].state}
+        rows = [
+            (i, self._raw_slots[i])
+            for i in range(1, slots)
+            if self._raw_slots[i].state in _SLOT_STATES and self._raw_slots[i].runtime == header.runtime
+        ]
+        self._indices = [i for i, _ in rows]
+        self._slots = tuple(self._slot_record(i, raw, by_record) for i, raw in rows)
+        self._modules = tuple(record for i, record in by_record.items() if raw_modules[i - 1].runtime == header.runtime)
+        self._sequence = header.sequence
+
+    def _read_calls(self) -> tuple[list[int], list[int]]:
+        count = lib.hr_box_calls(self._reader, self._raw_calls, self._raw_in_flight, self._header.slot_count)
+        count = min(count, self._room)
+        calls = ffi.unpack(self._raw_calls, count)
+        busy = ffi.unpack(self._raw_in_flight, count)
+        return (
+            [calls[slot.index] - slot.calls_base for slot in self._slots],
+            [busy[slot.index] for slot in self._slots],
+        )
+
+    def _slot_record(self, index: int, raw: Any, modules: dict[int, ModuleRecord]) -> SlotRecord:
+        module = modules.get(raw.module)
+        return SlotRecord(
+            symbol=_text(raw.symbol),
+            index=index,
+            version=raw.version,
+            state=_SLOT_STATES[raw.state],
+            module=module.module if module else None,
+            generation=raw.generation,
+            swaps=raw.swaps,
+            swapped_at=raw.swapped_at / 1e9,
+            calls_base=raw.calls_base,
+            calls_at_swap=raw.calls_at_swap,
+        )
+
+    def _module_record(self, raw: Any) -> ModuleRecord:
+        return ModuleRecord(
+            module=Module(_text(raw.name), raw.version, _text(raw.build_id), _text(raw.path), raw.content),
+            state=_MODULE_STATES.get(raw.state, "retired"),
+            reason=_text(raw.reason),
+            generation=raw.generation,
+            loaded_at=raw.loaded_at / 1e9,
+            bytes=raw.bytes,
+            staged=_text(raw.staged),
+        )
+
+    def _blocked(self) -> str:
+        header = self._header
+        symbol = next((slot.symbol for slot in self._slots if slot.index == header.blocked_slot), "")
+        where = f" in {symbol}" if symbol else ""
+        return f"thread {header.blocked_thread}{where} holds back a grace period"
+
+    def _event(self, raw: Any) -> Record:
+        kind = _EVENTS[raw.kind]
+        failure = _failure(raw.status, raw.failure) if raw.status not in (lib.HR_OK, lib.HR_SAME) else None
+        return Record(
+            kind=kind,
+            time=raw.time / 1e9,
+            host=self.host,
+            module=Module(_text(raw.module), raw.module_version, _text(raw.build_id), _text(raw.path), raw.content),
+            changes=_changes(_text(raw.changes)),
+            code=failure.code if failure else "",
+            reason=failure.reason if failure else "",
+            fix=failure.fix if failure else "",
+            found=failure.found if failure else "",
+            expected=failure.expected if failure else "",
+            us={"total": raw.us},
+        )
+
+
+def _changes(lines: str) -> tuple[Change, ...]:
+    fields = (line.split("\t") for line in lines.splitlines())
+    return tuple(Change(symbol, int(before), int(after)) for symbol, before, after in fields)
+
+
+# ---- a host in this process ----
+
+
+class RuntimeHandle:
+    """One ``hr_runtime`` of this process, None standing for the default one. Values in, values out."""
+
+    def __init__(self, *, default: bool) -> None:
+        self._raw = ffi.NULL
+        if not default:
+            made = ffi.new("hr_runtime **")
+            check(lib.hr_runtime_new(made), "the runtime cannot be made")
+            self._raw = made[0]
+
+    def free(self) -> None:
+        if self._raw != ffi.NULL:
+            lib.hr_runtime_free(self._raw)
+            self._raw = ffi.NULL
+
+    def set_context(self, address: int) -> None:
+        lib.hr_set_context(self._raw, ffi.cast("void *", address))
+
+    def generation(self) -> int:
+        return int(lib.hr_generation(self._raw))
+
+    def declare(self, slot: SlotHandle) -> None:
+        check(lib.hr_declare(self._raw, slot.raw), f"slot {slot.symbol!r} cannot be declared")
+
+    def find(self, slot: SlotHandle) -> None:
+        check(lib.hr_find(self._raw, slot.symbol.encode(), slot.raw), f"there is no slot {slot.symbol!r}")
+
+    def symbols(self) -> list[str]:
+        return [name for name, _ in self._each(lib.hr_each_symbol)]
+
+    def modules(self) -> list[tuple[str, int]]:
+        return self._each(lib.hr_each_module)
+
+    def _each(self, function: Any) -> list[tuple[str, int]]:
+        found: list[tuple[str, int]] = []
+
+        def visit(_: Any, name: Any, number: int) -> None:
+            found.append((_text(name), number))
+
+        callback = ffi.callback("void(void *, const char *, uint64_t)", visit)
+        function(self._raw, callback, ffi.NULL)
+        return found
+
+    def load(self, paths: Sequence[str]) -> tuple[Report, ...]:
+        """One transaction over the modules; reports for all of them, whatever becomes of it."""
+        encoded = [ffi.new("char[]", os.fsencode(path)) for path in paths]
+        raw_paths = ffi.new("const char *[]", encoded)
+        raw = ffi.new("hr_report *[]", len(paths))
+        transaction = ffi.new("hr_transaction **")
+        status = lib.hr_prepare(self._raw, raw_paths, len(paths), raw, transaction)
+        try:
+            if status == lib.HR_OK:
+                status = lib.hr_commit(transaction[0], raw)
+            if raw[0] == ffi.NULL:
+                check(status, "the modules cannot be loaded")
+            return tuple(_report(raw[i]) for i in range(len(paths)))
+        finally:
+            for i in range(len(paths)):
+                lib.hr_report_free(raw[i])
+
+    def rollback(self, module: str | None) -> tuple[Report, ...]:
+        raw = ffi.new("hr_report ***")
+        count = ffi.new("uint32_t *")
+        lib.hr_rollback(self._raw, module.encode() if module else ffi.NULL, raw, count)
+        try:
+            return tuple(_report(raw[0][i]) for i in range(count[0]))
+        finally:
+            lib.hr_reports_free(raw[0], count[0])
+
+    def serve(self, name: str, *, poll: bool, safe_point: bool) -> None:
+        flags = (lib.HR_SERVE_POLL if poll else 0) | (lib.HR_SERVE_SAFE_POINT if safe_point else 0)
+        raw = ffi.new("hr_failure *")
+        status = lib.hr_serve(self._raw, name.encode(), flags, raw)
+        if status != lib.HR_OK:
+            failure = _failure(status, raw)
+            raise HotreloadError(
+                failure.code, failure.reason, found=failure.found, expected=failure.expected, fix=failure.fix
+            )
+
+
+class SlotHandle:
+    """One ``hr_slot`` and whatever has to stay alive with it."""
+
+    def __init__(self, symbol: str, fallback: Any = None) -> None:
+        self.symbol = symbol
+        self._symbol = ffi.new("char[]", symbol.encode())
+        self._fallback = ffi.NULL if fallback is None else _function(fallback)
+        self.raw = ffi.new("hr_slot *", {"symbol": self._symbol, "fallback": self._fallback})
+
+    def call(self, state: Any, given: Any, result: Any) -> int:
+        """Calls the slot; the GIL is released. Each argument is a pointer from `pointer`."""
+        return int(lib.hr_call_slot(self.raw, state, given, result))
+
+
+def _function(fallback: Any) -> Any:
+    """A C function from a cffi or ctypes function pointer, an address, or a Python callable."""
+    if isinstance(fallback, int):
+        return ffi.cast("hr_patch_fn", fallback)
+    if isinstance(fallback, _CDATA):
+        return ffi.cast("hr_patch_fn", fallback)
+    address = _ctypes_address(fallback)
+    if address is not None:
+        return ffi.cast("hr_patch_fn", address)
+    if not callable(fallback):
+        raise TypeError(f"a fallback is a function pointer or a callable, not {type(fallback).__name__}")
+    return ffi.callback("int32_t(void *, const void *, void *)", _call_python(fallback), error=-1)
+
+
+_CDATA = type(ffi.NULL)
+
+
+def _ctypes_address(value: Any) -> int | None:
+    import ctypes
+
+    # The common base of all ctypes function pointers has no public name.
+    if not isinstance(value, ctypes.CFUNCTYPE(None).__mro__[1]):
+        return None
+    return ctypes.cast(value, ctypes.c_void_p).value  # type: ignore[arg-type]
+
+
+def _call_python(function: Callable[[int, int, int], int | None]) -> Callable[[Any, Any, Any], int]:
+    def call(state: Any, given: Any, result: Any) -> int:
+        return function(*(int(ffi.cast("uintptr_t", each)) for each in (state, given, result))) or 0
+
+    return call
+
+
+def pointer(value: Any, *, writable: bool) -> Any:
+    """A ``void *`` to a buffer's bytes, without a copy. None is null, an int an address, cffi pointers pass through.
+
+    Raises TypeError for what has no contiguous buffer, or a read-only one where bytes are written.
+    """
+    if value is None:
+        return ffi.NULL
+    if isinstance(value, int):
+        return ffi.cast("void *", value)
+    if isinstance(value, _CDATA):
+        return ffi.cast("void *", value)
+    try:
+        return ffi.from_buffer("char[]", value, writable)
+    except (BufferError, ValueError) as error:
+        raise TypeError(f"{type(value).__name__} is no {'writable ' if writable else ''}contiguous buffer") from error
+
+
+def address(raw: Any) -> int:
+    """The address that a pointer from `pointer` holds."""
+    return int(ffi.cast("uintptr_t", raw))
+
+
+_kept: list[SlotHandle] = []
+
+
+def keep(handle: SlotHandle) -> None:
+    """Keeps a declared slot's memory and callback for the life of the process: C may call them at any time."""
+    _kept.append(handle)
+
+
+def stop() -> None:
+    """Stops serving this process."""
+    lib.hr_stop()
+
+
+def poll(timeout: float) -> int:
+    """Serves what is waiting, in this thread; waits up to ``timeout`` seconds. Returns how many requests."""
+    return int(lib.hr_poll(round(timeout * 1000)))
+
+
+def safepoint() -> None:
+    """Where a host that asked for safe points lets a swap happen."""
+    lib.hr_safepoint_reached()
+
+
+def check(status: int, what: str) -> None:
+    """Raises the exception that a status other than ok or same stands for."""
+    if status in (lib.HR_OK, lib.HR_SAME):
+        return
+    reason = f"{what}: {_text(lib.hr_status_text(status))}"
+    raise error_of(Failure(_text(lib.hr_status_code(status)), reason, fix=_text(lib.hr_status_fix(status))))
+
+
+__all__ = ["OK", "SAME", "Box", "Reply", "RuntimeHandle", "SlotHandle", "Welcome", "inspect", "settled"]

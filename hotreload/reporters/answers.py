@@ -1,0 +1,200 @@
+"""What the one-shot commands print: reports, hosts, slots, an inspection; as JSON where no console is given."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from hotreload.model import OK, SAME, EventKind, Failure, Host, Manifest, ModuleRecord, Record, Report, Snapshot
+from hotreload.reporters.jsonl import as_object
+from hotreload.reporters.wording import clean, count, module_title, one_line, uptime
+
+
+def _dump(value: Any) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+
+
+# ---- load and rollback ----
+
+
+def print_reports(
+    answers: Sequence[tuple[Host, Report]], console: Console | None, done: EventKind = EventKind.SWAP
+) -> None:
+    """One line, or one JSON object of the kind that ``watch --json`` prints, for each report."""
+    for host, report in answers:
+        record = _record(host, report, done)
+        if console is None:
+            _dump(as_object(record))
+        else:
+            style = {EventKind.REJECT: "bold red", EventKind.SAME: "dim"}.get(record.kind, "green")
+            console.print(Text(one_line(record), style=style), soft_wrap=True)
+
+
+def _record(host: Host, report: Report, done: EventKind) -> Record:
+    kind = done if report.code == OK else EventKind.SAME if report.code == SAME else EventKind.REJECT
+    record = Record(kind, time.time(), host, report.module, report.changes, us=report.us, warnings=report.warnings)
+    failure = report.failure
+    if failure is None:
+        return record
+    return replace(
+        record,
+        code=failure.code,
+        reason=failure.reason,
+        fix=failure.fix,
+        found=failure.found,
+        expected=failure.expected,
+    )
+
+
+# ---- ps ----
+
+
+def print_hosts(snapshots: Sequence[Snapshot], console: Console | None, *, now: float) -> None:
+    """The hosts, with what keeping old modules costs them."""
+    if console is None:
+        _dump([_host_object(each) for each in snapshots])
+    elif not snapshots:
+        console.print("no host is running: start a program that calls hr_serve (or Runtime.serve)")
+    else:
+        table = _table("PID", "HOST", "UP", "GENERATION", "SLOTS", "MODULES", "RESIDENT", "CALLS")
+        for each in snapshots:
+            resident = sum(module.bytes for module in each.modules)
+            table.add_row(
+                str(each.host.pid), clean(each.host.name), uptime(now - each.host.started), str(each.generation),
+                str(len(each.slots)), str(len(each.modules)), f"{resident / 1024:.0f} KiB", count(sum(each.calls)),
+            )  # fmt: skip
+        console.print(table)
+
+
+def _host_object(snapshot: Snapshot) -> dict[str, Any]:
+    return {
+        "host": {"pid": snapshot.host.pid, "name": snapshot.host.name},
+        "version": snapshot.host.version,
+        "started": snapshot.host.started,
+        "generation": snapshot.generation,
+        "slots": len(snapshot.slots),
+        "modules": len(snapshot.modules),
+        "resident_bytes": sum(module.bytes for module in snapshot.modules),
+        "calls": sum(snapshot.calls),
+    }
+
+
+# ---- slots ----
+
+
+def print_slots(snapshots: Sequence[Snapshot], console: Console | None) -> None:
+    """What runs in each slot of each host."""
+    if console is None:
+        _dump([_slots_object(each) for each in snapshots])
+        return
+    for each in snapshots:
+        console.print(f"{clean(each.host.name)}  pid {each.host.pid}  generation {each.generation}")
+        table = _table("SLOT", "VERSION", "STATE", "MODULE", "CALLS", "ON VERSION", "IN FLIGHT")
+        for row, slot in enumerate(each.slots):
+            table.add_row(
+                clean(slot.symbol), f"v{slot.version}", slot.state.value,
+                module_title(slot.module) if slot.module else "-", str(each.calls[row]),
+                str(each.calls_on_version(row)), str(each.in_flight[row]),
+            )  # fmt: skip
+        console.print(table)
+        if each.blocked:
+            console.print(each.blocked, style="yellow")
+
+
+def _slots_object(snapshot: Snapshot) -> dict[str, Any]:
+    return {
+        "host": {"pid": snapshot.host.pid, "name": snapshot.host.name},
+        "generation": snapshot.generation,
+        "slots": [_slot_object(snapshot, row) for row in range(len(snapshot.slots))],
+        "modules": [_module_object(record) for record in snapshot.modules],
+    }
+
+
+def _slot_object(snapshot: Snapshot, row: int) -> dict[str, Any]:
+    slot = snapshot.slots[row]
+    return {
+        "symbol": slot.symbol,
+        "version": slot.version,
+        "module": slot.module.name if slot.module else None,
+        "module_version": slot.module.version if slot.module else None,
+        "build_id": slot.module.build_id if slot.module else None,
+        "calls": snapshot.calls[row],
+        "calls_on_version": snapshot.calls_on_version(row),
+        "in_flight": snapshot.in_flight[row],
+        "state": slot.state.value,
+    }
+
+
+def _module_object(record: ModuleRecord) -> dict[str, Any]:
+    module = record.module
+    return {
+        "name": module.name,
+        "version": module.version,
+        "build_id": module.build_id,
+        "path": module.path,
+        "state": record.state,
+        "reason": record.reason,
+    }
+
+
+# ---- inspect ----
+
+
+def print_inspection(path: Path, found: Manifest | Failure, console: Console | None) -> None:
+    """A module's manifest, or why it would be rejected."""
+    if console is None:
+        _dump(_inspection_object(path, found))
+    elif isinstance(found, Failure):
+        console.print(Text(f"{found.code}: {clean(found.reason)}", style="bold red"), soft_wrap=True)
+        for name in ("found", "expected", "fix"):
+            text = getattr(found, name)
+            if text:
+                console.print(Text(f"  {name + ':':9} {clean(text)}"), soft_wrap=True)
+    else:
+        module = found.module
+        console.print(f"{clean(module.name)} v{module.version}  build id {module.build_id or '-'}")
+        table = _table("SLOT", "FUNCTION")
+        for entry in found.entries:
+            table.add_row(clean(entry.symbol), f"{entry.function:#x}")
+        console.print(table)
+        hooks = [name for name in ("on_load", "on_unload") if getattr(found, name)]
+        console.print(f"hooks: {', '.join(hooks) or 'none'}; warnings: {', '.join(found.warnings) or 'none'}")
+
+
+def _inspection_object(path: Path, found: Manifest | Failure) -> dict[str, Any]:
+    if isinstance(found, Failure):
+        texts = {"found": found.found, "expected": found.expected}
+        return {"path": str(path), "code": found.code, "reason": found.reason, "fix": found.fix, **texts}
+    module = found.module
+    return {
+        "path": str(path),
+        "manifest": {
+            "name": module.name,
+            "version": module.version,
+            "build_id": module.build_id,
+            "content": f"{module.content:016x}",
+            "entries": [{"symbol": entry.symbol, "function": entry.function} for entry in found.entries],
+            "on_load": bool(found.on_load),
+            "on_unload": bool(found.on_unload),
+        },
+        "layouts": [],
+        "warnings": list(found.warnings),
+    }
+
+
+def _table(*names: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in names:
+        right = name in ("PID", "GENERATION", "SLOTS", "MODULES", "RESIDENT", "CALLS", "ON VERSION", "IN FLIGHT", "UP")
+        # Long names wrap where the terminal is narrow; numbers never lose a digit.
+        table.add_column(name, justify="right" if right else "left", no_wrap=name not in ("SLOT", "MODULE", "HOST"))
+    return table

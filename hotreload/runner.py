@@ -1,0 +1,568 @@
+"""Performs a session: threads and one queue on one side, the pure `session.step` on the other.
+
+    watcher thread ─┐
+    finder thread ──┤                      ┌─> swapper thread ──> hosts
+    build thread ───┼─> queue ─> run() ────┤
+    host output ────┤     step(state, e)   └─> reporter (draws on a thread of its own)
+    keys ───────────┘
+
+`run` alone owns the state. Transactions are made on the swapper's thread, so that a host that keeps us waiting (a safe
+point, a slow ``on_load``) never holds up keys and screen.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Event as Flag
+from threading import Thread, Timer, current_thread, main_thread
+from typing import Protocol
+
+from hotreload import hosts, native, session
+from hotreload.errors import EXIT_INTERRUPTED, EXIT_NO_HOST, EXIT_OK, HotreloadError, NoHost
+from hotreload.link import Link
+from hotreload.meter import HostView, Meter
+from hotreload.model import OK, SAME, Failure, Record, Report, Snapshot
+from hotreload.session import Outcome, State, Transaction, Wanted
+from hotreload.watcher import Watcher
+
+FIND_SECONDS = 0.1
+"""Between two looks for new hosts: one scandir, some 20 us."""
+SNAPSHOT_SECONDS = 0.25
+SOURCE_SUFFIXES = frozenset(
+    {".c", ".h", ".cc", ".cpp", ".cxx", ".hh", ".hpp", ".hxx", ".rs", ".zig", ".s", ".toml", ".inc"}
+)
+SOURCE_NAMES = frozenset({"Makefile", "makefile", "GNUmakefile", "CMakeLists.txt", "meson.build", "build.rs"})
+SKIPPED = frozenset({"target", "build", "node_modules", "__pycache__", "venv", "zig-cache", "zig-out"})
+SOURCE_SECONDS = 0.1
+SOURCE_SHARE = 0.02
+"""The part of a core that looking for edited sources may take: large trees are looked at less often."""
+COPIES_KEPT = 8
+
+
+class Reporter(Protocol):
+    """What the runner needs of a reporter; `hotreload.reporters.Reporter` tells more."""
+
+    broken: bool
+
+    def start(self) -> None: ...
+    def update(self, state: State, hosts: Mapping[int, HostView]) -> None: ...
+    def record(self, record: Record) -> None: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What ``hotreload watch`` was asked for."""
+
+    paths: tuple[Path, ...]
+    hosts: tuple[str, ...] = ()
+    """Names or pids; empty for all."""
+    build: str | None = None
+    command: tuple[str, ...] = ()
+    """The host to start; empty for none."""
+    existing: bool = True
+    poll: bool = False
+    sources: tuple[Path, ...] = ()
+    """Where sources are watched for ``build``; the current directory by default."""
+    stay: bool = True
+    """Go on after the host that we started has exited (a person looks at the screen)."""
+
+
+@dataclass
+class _Attached:
+    link: Link
+    meter: Meter
+    snapshot: Snapshot
+    alive: bool = True
+    known: tuple[object, object] = field(default=((), ()))
+
+
+class Runner:
+    """Runs one session until it is quit.
+
+    Args:
+        options: What to do.
+        reporter: Makes the reporter from the function that takes the user's commands.
+        observe: Called with the state after every step and every record; for the demo.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        reporter: Callable[[Callable[[session.Command], None]], Reporter],
+        *,
+        observe: Callable[[Record], None] | None = None,
+    ) -> None:
+        self._options = options
+        self._queue: SimpleQueue[session.Event | _Internal] = SimpleQueue()
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._reporter = reporter(self.send)
+        self._observe = observe
+        self._finder = hosts.Finder()
+        self._attached: dict[int, _Attached] = {}
+        self._stopping = Flag()
+        self._done = False
+        self._interrupted = False
+        self._process: hosts.HostProcess | None = None
+        self._build: subprocess.Popen[bytes] | None = None
+        self._copies = Copies()
+        self._dirty = True
+        self.state = State(
+            build=session.Build(options.build) if options.build else None,
+            child=session.Child(options.command) if options.command else None,
+        )
+        self._watcher = Watcher(options.paths, self.send, existing=options.existing, poll=options.poll)
+
+    def send(self, event: session.Event) -> None:
+        """Gives the session an event; from any thread."""
+        self._queue.put(event)
+
+    def run(self) -> int:
+        """Runs until Quit; returns the exit code. The hosts found go on running; the one that we started is ended."""
+        self._reporter.start()
+        try:
+            with _signals(self._interrupt):
+                self._begin()
+                while not self._done:
+                    self._turn()
+            return EXIT_INTERRUPTED if self._interrupted else self._exit_code()
+        finally:
+            self._end()
+
+    def _interrupt(self) -> None:
+        self._interrupted = True
+        self.send(session.Quit())
+
+    # ---- start and end ----
+
+    def _begin(self) -> None:
+        if self._options.command:
+            self._start_host()
+        self._attach_present()
+        self._watcher.start()
+        for work in (self._find, self._swap, *((self._look_at_sources,) if self._options.build else ())):
+            Thread(target=work, name=f"hotreload-{work.__name__.strip('_')}", daemon=True).start()
+
+    def _attach_present(self) -> None:
+        """Hosts that run already come before the first module, so that one transaction reaches all of them."""
+        for pid, path in sorted(self._finder.sockets().items()):
+            with suppress(HotreloadError):
+                self._attach(pid, path)
+
+    def _start_host(self) -> None:
+        log = self._copies.directory / "host.log"
+        self._process = hosts.HostProcess(
+            self._options.command,
+            log,
+            line=lambda line: self.send(session.ChildLine(line)),
+            ended=lambda code: self.send(session.ChildEnded(code)),
+        )
+        self.send(session.ChildStarted(self._process.pid, log))
+
+    def _end(self) -> None:
+        self._stopping.set()
+        self._watcher.stop()
+        self._jobs.put(None)
+        if self._build and self._build.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._build.pid, 15)
+        if self._process:
+            self._process.stop()
+        for each in self._attached.values():
+            each.link.close()
+        self._publish()
+        self._reporter.close()
+        self._copies.close()
+
+    def _exit_code(self) -> int:
+        child = self.state.child
+        if child and child.exit_code and not self._options.stay:
+            return EXIT_NO_HOST
+        return EXIT_OK
+
+    # ---- the loop ----
+
+    def _turn(self) -> None:
+        deadline = time.monotonic() + SNAPSHOT_SECONDS
+        with suppress(Empty):
+            self._take(self._queue.get(timeout=SNAPSHOT_SECONDS))
+            while time.monotonic() < deadline:
+                self._take(self._queue.get_nowait())
+        self._look_at_hosts()
+        self._publish()
+        self._maybe_finish()
+
+    def _take(self, event: session.Event | _Internal) -> None:
+        if isinstance(event, _Internal):
+            event.run()
+            return
+        self.state, actions = session.step(self.state, event, time.time())
+        self._dirty = True
+        for action in actions:
+            self._perform(action)
+
+    def _perform(self, action: session.Action) -> None:
+        if isinstance(action, session.Show):
+            self._reporter.record(action.record)
+            if self._observe:
+                self._observe(action.record)
+        elif isinstance(action, session.Offer):
+            self._offer(action.transaction)
+        elif isinstance(action, session.TakeBack):
+            self._take_back(action.pid, action.module)
+        elif isinstance(action, session.RunBuild):
+            Thread(target=self._run_build, name="hotreload-build", daemon=True).start()
+        elif isinstance(action, session.After):
+            timer = Timer(action.seconds, self.send, (action.event,))
+            timer.daemon = True
+            timer.start()
+        elif isinstance(action, session.Finish):
+            self._done = True
+
+    def _maybe_finish(self) -> None:
+        child = self.state.child
+        alone = not any(each.attached for each in self.state.hosts.values())
+        if self._reporter.broken or (child and child.exit_code is not None and alone and not self._options.stay):
+            self._done = True
+
+    def _publish(self) -> None:
+        views = {pid: HostView(each.snapshot, each.meter) for pid, each in self._attached.items()}
+        self._reporter.update(self.state, views)
+
+    # ---- hosts ----
+
+    def _find(self) -> None:
+        """The finder's thread: new sockets by name, lost connections by their hang-up."""
+        tried: dict[int, int] = {}
+        while not self._stopping.is_set():
+            present = self._finder.sockets()
+            for pid, path in present.items():
+                with suppress(OSError):
+                    identity = path.stat().st_ino
+                    if tried.get(pid) != identity:
+                        tried[pid] = identity
+                        self._queue.put(_Internal(lambda pid=pid, path=path: self._attach_or_say(pid, path)))  # type: ignore[misc]
+            tried = {pid: identity for pid, identity in tried.items() if pid in present}
+            self._wait_for_hang_up(FIND_SECONDS)
+
+    def _wait_for_hang_up(self, seconds: float) -> None:
+        poll = select.poll()
+        by_fd: dict[int, int] = {}
+        for pid, each in list(self._attached.items()):
+            fd = each.link.fileno()
+            if each.alive and fd >= 0:
+                poll.register(fd, select.POLLRDHUP)
+                by_fd[fd] = pid
+        found = poll.poll(seconds * 1000) if by_fd else self._stopping.wait(seconds) or []
+        for fd, _ in found if isinstance(found, list) else []:
+            self._queue.put(_Internal(lambda pid=by_fd[fd]: self._lose(pid)))  # type: ignore[misc]
+        if found and not self._stopping.is_set():
+            self._stopping.wait(0.01)
+
+    def _attach_or_say(self, pid: int, path: Path) -> None:
+        try:
+            self._attach(pid, path)
+        except NoHost:
+            pass  # a socket of a dead host; its successor removes it
+        except HotreloadError as error:
+            self._take(session.Note(f"host {pid}: {error}"))
+
+    def _attach(self, pid: int, path: Path) -> None:
+        known = self._attached.get(pid)
+        if (known and known.alive) or not self._may_attach(pid):
+            return
+        link = Link(path)
+        if not hosts.chosen(link.host.name, pid, self._options.hosts):
+            link.close()
+            return
+        for old in [
+            p for p, each in self._attached.items() if not each.alive and each.link.host.name == link.host.name
+        ]:
+            del self._attached[old]
+        now = time.monotonic()
+        snapshot = link.snapshot(now)
+        attached = _Attached(link, Meter(), snapshot, known=(snapshot.slots, snapshot.modules))
+        attached.meter.observe(snapshot)
+        self._attached[pid] = attached
+        self._take(session.HostFound(link.host, *_known(snapshot)))
+
+    def _may_attach(self, pid: int) -> bool:
+        """A host that we started ourselves is the one that is meant, unless hosts were named."""
+        return not (self._process and not self._options.hosts) or pid == self._process.pid or self._is_descendant(pid)
+
+    def _is_descendant(self, pid: int) -> bool:
+        """The command may be a shell or a runner (cargo run) whose child is the host: they share our new session."""
+        with suppress(OSError):
+            return self._process is not None and os.getsid(pid) == self._process.pid
+        return False
+
+    def _lose(self, pid: int) -> None:
+        each = self._attached.get(pid)
+        if each is None or not each.alive:
+            return
+        each.alive = False
+        each.snapshot = each.link.snapshot(time.monotonic(), alive=False)
+        each.link.close()
+        self._take(session.HostLost(pid, "the host stopped serving" if _runs(pid) else "the host has exited"))
+
+    def _look_at_hosts(self) -> None:
+        now = time.monotonic()
+        for pid, each in list(self._attached.items()):
+            if not each.alive or (now - each.snapshot.time < SNAPSHOT_SECONDS * 0.8 and not self._dirty):
+                continue
+            each.snapshot = each.link.snapshot(now)
+            each.meter.observe(each.snapshot)
+            seen = tuple(each.link.foreign_events())
+            if seen:
+                self._take(session.Seen(pid, seen))
+            if (each.snapshot.slots, each.snapshot.modules) is not each.known:
+                self._tell_changes(pid, each)
+        self._dirty = False
+
+    def _tell_changes(self, pid: int, each: _Attached) -> None:
+        slots, modules = each.known
+        if slots is each.snapshot.slots and modules is each.snapshot.modules:
+            return
+        each.known = (each.snapshot.slots, each.snapshot.modules)
+        symbols, running = _known(each.snapshot)
+        state = self.state.hosts.get(pid)
+        if state and (symbols != state.symbols or not running <= state.modules):
+            self._take(session.HostChanged(pid, symbols, running))
+
+    # ---- transactions, on the swapper's thread ----
+
+    def _swap(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+
+    def _offer(self, transaction: Transaction) -> None:
+        links = {pid: self._attached[pid].link for pid in transaction.offers if pid in self._attached}
+
+        def job() -> None:
+            outcomes = transact(transaction, links)
+            kept = {pid: self._copies.keep(transaction.offers[pid], outcome) for pid, outcome in outcomes.items()}
+            self.send(session.Offered(transaction.number, kept))
+
+        self._jobs.put(job)
+
+    def _take_back(self, pid: int, module: str | None) -> None:
+        link = self._attached[pid].link
+
+        def job() -> None:
+            try:
+                reply = link.rollback(module)
+                outcome = Outcome(reply.reports, reply.failure)
+            except HotreloadError as error:
+                outcome = Outcome(failure=_failure(error))
+            self.send(session.RolledBack(pid, outcome))
+
+        self._jobs.put(job)
+
+    # ---- builds ----
+
+    def _run_build(self) -> None:
+        started = time.monotonic()
+        command = self._options.build or ""
+        self._build = subprocess.Popen(
+            command, shell=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+        assert self._build.stdout
+        for line in self._build.stdout:
+            self.send(session.BuildLine(hosts.plain(line.decode("utf-8", "replace").rstrip("\n"))))
+        code = self._build.wait()
+        self._watcher.rescan()
+        self.send(session.BuildEnded(code, time.monotonic() - started))
+
+    def _look_at_sources(self) -> None:
+        tree = self._options.sources or (Path.cwd(),)
+        outputs = frozenset(path.absolute() for path in self._options.paths)
+        before = stamps(tree, outputs)
+        pause = SOURCE_SECONDS
+        while not self._stopping.wait(pause):
+            started = time.monotonic()
+            now = stamps(tree, outputs)
+            pause = max(SOURCE_SECONDS, (time.monotonic() - started) / SOURCE_SHARE)
+            changed = sorted(path for path in now.keys() | before.keys() if now.get(path) != before.get(path))
+            if changed:
+                self.send(session.SourcesChanged(changed[0]))
+            before = now
+
+
+@dataclass(frozen=True, slots=True)
+class _Internal:
+    """Work for the runner's own thread."""
+
+    run: Callable[[], None]
+
+
+@contextmanager
+def _signals(interrupt: Callable[[], None]) -> Iterator[None]:
+    """SIGINT, SIGTERM and SIGHUP end the session in order: the terminal is given back, what we started is ended."""
+    if current_thread() is not main_thread():
+        yield
+        return
+    wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {each: signal.signal(each, lambda *_: interrupt()) for each in wanted}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def transact(transaction: Transaction, links: Mapping[int, Link]) -> dict[int, Outcome]:
+    """Prepares on all hosts at once, then commits on all or aborts on all. Never raises for a host's failure.
+
+    A host that vanishes while it prepares stops the transaction; one that vanishes after all have prepared cannot.
+    """
+    outcomes: dict[int, Outcome] = {}
+    asked = _begin(links, lambda link, pid: link.begin_prepare(_paths(transaction.offers[pid])), outcomes)
+    prepared = _finish(asked, outcomes)
+    good = len(prepared) == len(transaction.offers) and not any(outcomes[pid].failure for pid in prepared)
+    ready = {pid: links[pid] for pid in prepared if outcomes[pid].failure is None}
+    if good:
+        _finish(_begin(ready, lambda link, _: link.begin_commit(), outcomes), outcomes)
+        return outcomes
+    undone: dict[int, Outcome] = {}
+    _finish(_begin(ready, lambda link, _: link.begin_abort(), undone), undone)
+    for pid in ready:
+        outcomes[pid] = _aborted(outcomes[pid], transaction.offers[pid])
+    return outcomes
+
+
+def _paths(wanted: Sequence[Wanted]) -> list[str]:
+    return [str(each.load.absolute()) for each in wanted]
+
+
+def _begin(
+    links: Mapping[int, Link], begin: Callable[[Link, int], None], outcomes: dict[int, Outcome]
+) -> dict[int, Link]:
+    begun = {}
+    for pid, link in links.items():
+        try:
+            begin(link, pid)
+            begun[pid] = link
+        except HotreloadError as error:
+            outcomes[pid] = Outcome(failure=_failure(error))
+    return begun
+
+
+def _finish(links: Mapping[int, Link], outcomes: dict[int, Outcome]) -> list[int]:
+    answered = []
+    for pid, link in links.items():
+        try:
+            reply = link.finish()
+            outcomes[pid] = Outcome(reply.reports, reply.failure)
+            answered.append(pid)
+        except HotreloadError as error:
+            outcomes[pid] = Outcome(failure=_failure(error))
+    return answered
+
+
+def _aborted(outcome: Outcome, wanted: Sequence[Wanted]) -> Outcome:
+    failure = Failure(
+        "E-ABORTED",
+        "not swapped: another host of the same transaction refused or went away",
+        fix="correct what it refused; this module is offered again with it",
+    )
+
+    def undone(report: Report) -> Report:
+        return report if report.code == SAME else replace(report, code=failure.code, failure=failure, changes=())
+
+    return Outcome(tuple(undone(report) for report in outcome.reports), failure)
+
+
+def _failure(error: HotreloadError) -> Failure:
+    return Failure(error.code, error.reason, error.found, error.expected, error.fix)
+
+
+def _known(snapshot: Snapshot) -> tuple[frozenset[str], frozenset[str]]:
+    symbols = frozenset(slot.symbol for slot in snapshot.slots)
+    return symbols, frozenset(record.module.name for record in snapshot.modules if record.generation)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+class Copies:
+    """Copies of what hosts have accepted: a successor of a host is brought to them when the newest output is bad.
+
+    The hosts' own staged files end with their host. One directory a watcher, removed at its end; those of watchers
+    that were killed are removed by the next one.
+    """
+
+    def __init__(self) -> None:
+        base = native.runtime_directory()
+        for old in base.glob("watch-*"):
+            if not _runs(int(old.name.partition("-")[2] or 0) or -1):
+                shutil.rmtree(old, ignore_errors=True)
+        self.directory = base / f"watch-{os.getpid()}"
+        self.directory.mkdir(mode=0o700, exist_ok=True)
+        self._kept: dict[Path, list[Path]] = {}
+
+    def keep(self, wanted: Sequence[Wanted], outcome: Outcome) -> Outcome:
+        """The outcome with a copy of each module that was swapped in."""
+        pairs = zip(wanted, outcome.reports, strict=False)
+        return replace(outcome, copies=tuple(self._copy(each.output, report) for each, report in pairs))
+
+    def close(self) -> None:
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _copy(self, output: Path, report: Report) -> Path | None:
+        if report.code != OK:
+            return None
+        copy = self.directory / f"{report.module.content:016x}.so"
+        kept = self._kept.setdefault(output, [])
+        try:
+            if copy not in kept:
+                shutil.copyfile(report.staged, copy)
+                copy.chmod(0o500)
+                kept.append(copy)
+        except OSError:  # no space: a successor then gets what is on disk
+            return None
+        while len(kept) > COPIES_KEPT:
+            kept.pop(0).unlink(missing_ok=True)
+        return copy
+
+
+def stamps(tree: Sequence[Path], outputs: frozenset[Path]) -> dict[str, tuple[int, int]]:
+    """Modification time (ns) and size of every source below the directories, outputs and build trees left out."""
+    found: dict[str, tuple[int, int]] = {}
+    for root in tree:
+        for entry in _walk(str(root), outputs):
+            with suppress(OSError):
+                info = entry.stat()
+                found[entry.path] = (info.st_mtime_ns, info.st_size)
+    return found
+
+
+def _walk(directory: str, outputs: frozenset[Path]) -> Iterator[os.DirEntry[str]]:
+    try:
+        entries = list(os.scandir(directory))
+    except OSError:
+        return
+    for entry in entries:
+        name = entry.name
+        if entry.is_dir(follow_symlinks=False):
+            if not name.startswith(".") and name not in SKIPPED and Path(entry.path) not in outputs:
+                yield from _walk(entry.path, outputs)
+        elif name in SOURCE_NAMES or name[name.rfind(".") :] in SOURCE_SUFFIXES:
+            yield entry

@@ -1,0 +1,125 @@
+"""What tests of every folder use: compilers, tools that may be missing, and real patch modules."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+INCLUDE = ROOT / "shim" / "include"
+
+RequireTool = Callable[..., Path]
+
+# What examples and DESIGN.md recommend: hidden visibility and -Bsymbolic keep modules apart from each other.
+MODULE_FLAGS = ("-shared", "-fPIC", "-O2", "-fvisibility=hidden", "-Wl,-Bsymbolic", "-Wl,--build-id")
+
+
+class BuildModule(Protocol):
+    """The `build_module` fixture."""
+
+    def __call__(
+        self,
+        name: str,
+        version: int,
+        body: str,
+        patches: Mapping[str, str] | None = ...,
+        *,
+        compiler: str | None = ...,
+        flags: Sequence[str] = ...,
+        output: Path | None = ...,
+    ) -> Path: ...
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def require_tool() -> RequireTool:
+    """Returns ``require(*names)``: the path of the first program found.
+
+    Without any, the test is skipped with a reason on a developer's machine and fails in CI (``CI=true``), where a
+    skipped test would be one that nobody runs.
+    """
+
+    def require(*names: str) -> Path:
+        for name in names:
+            found = shutil.which(name)
+            if found is not None:
+                return Path(found)
+        missing = f"needs {' or '.join(names)}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{missing}; .ci/run has to install it")
+        pytest.skip(missing)
+
+    return require
+
+
+@pytest.fixture(scope="session")
+def cc(require_tool: RequireTool) -> str:
+    """The C compiler: ``$CC``, else gcc or clang."""
+    return os.environ.get("CC") or str(require_tool("gcc", "clang"))
+
+
+@pytest.fixture(scope="session")
+def cxx(require_tool: RequireTool) -> str:
+    """The C++ compiler: ``$CXX``, else g++ or clang++."""
+    return os.environ.get("CXX") or str(require_tool("g++", "clang++"))
+
+
+def compile_to(output: Path, command: Sequence[str | Path]) -> Path:
+    """Runs a compiler with ``-o output``; its messages are the failure's text."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run([*command, "-o", output], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.fail(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}", pytrace=False)
+    # Not left to the umask: a group-writable module is refused (E-DENIED).
+    output.chmod(0o755)
+    return output
+
+
+@pytest.fixture
+def build_module(tmp_path: Path, cc: str) -> BuildModule:
+    """Returns ``build(name, version, body, patches, compiler=, flags=, output=)``, which builds a real patch module.
+
+    ``body`` is C after ``#include <hotreload/patch.h>``, ``patches`` maps slot symbols to its functions. Without
+    ``patches``, ``body`` is expected to hold the HR_MODULE itself. ``output`` is ``tmp_path/<name>-<version>.so``
+    unless given; ``flags`` follow the usual ones and so override them. ::
+
+        build_module("counter", 2, ADD, {"counter.add": "add"})
+    """
+
+    def build(
+        name: str,
+        version: int,
+        body: str,
+        patches: Mapping[str, str] | None = None,
+        *,
+        compiler: str | None = None,
+        flags: Sequence[str] = (),
+        output: Path | None = None,
+    ) -> Path:
+        target = output or tmp_path / f"{name}-{version}.so"
+        source = tmp_path / "modules" / f"{name}-{version}.c"
+        source.parent.mkdir(exist_ok=True)
+        source.write_text(module_source(name, version, body, patches), encoding="utf-8")
+        return compile_to(target, [compiler or cc, *MODULE_FLAGS, "-I", INCLUDE, *flags, source])
+
+    return build
+
+
+def module_source(name: str, version: int, body: str, patches: Mapping[str, str] | None = None) -> str:
+    """The C source that `build_module` compiles."""
+    text = f"#include <hotreload/patch.h>\n{body}\n"
+    if patches:
+        entries = ", ".join(f'HR_PATCH("{symbol}", {function})' for symbol, function in patches.items())
+        text += f'HR_MODULE("{name}", {version}, {entries})\n'
+    return text

@@ -1,0 +1,350 @@
+"""The Rust crate, its demo, and modules and hosts exchanged with the published ``hotpatch-rs`` 0.1.0."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CRATE = REPOSITORY / "shim" / "rust"
+EXAMPLE = REPOSITORY / "examples" / "counter-rust"
+FEATURES = {"default": [], "off": ["--features", "off"], "module": ["--no-default-features"]}
+
+pytestmark = pytest.mark.skipif(shutil.which("cargo") is None, reason="cargo is not installed")
+
+
+def run(*command: str | Path, cwd: Path, target: Path | None = None, **environment: str) -> str:
+    """Runs a command to its success and returns its output, both streams."""
+    variables = {**os.environ, **environment}
+    variables.pop("CARGO_TARGET_DIR", None)
+    if target is not None:
+        variables["CARGO_TARGET_DIR"] = str(target)
+    # What a group can write is refused (E-DENIED): the builds must not depend on the caller's umask.
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd,
+        env=variables,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        umask=0o022,
+    )
+    assert done.returncode == 0, f"{command} in {cwd}:\n{done.stdout}"
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def target(pytestconfig: pytest.Config) -> Path:
+    """One cargo target directory for all packages, kept between runs: few builds."""
+    assert pytestconfig.cache is not None
+    return pytestconfig.cache.mkdir("rust-target")
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the shim and the example, side by side as in the repository, to build in."""
+    copy = tmp_path_factory.mktemp("tree")
+    skip = shutil.ignore_patterns("target", "build")
+    shutil.copytree(REPOSITORY / "shim", copy / "shim", ignore=skip)
+    shutil.copytree(EXAMPLE, copy / "examples" / "counter-rust", ignore=skip)
+    return copy
+
+
+# ---- the crate ----
+
+
+@pytest.mark.parametrize("features", ["default", "off"])
+def test_the_crate_passes_its_own_tests(features: str, target: Path) -> None:
+    output = run("cargo", "test", *FEATURES[features], cwd=CRATE, target=target)
+    passed = sum(int(count) for count in re.findall(r"test result: ok\. (\d+) passed", output))
+    assert passed >= {"default": 50, "off": 10}[features], output
+
+
+@pytest.mark.parametrize("features", FEATURES)
+def test_clippy_has_nothing_to_say(features: str, target: Path) -> None:
+    kinds = ["--lib"] if features == "module" else ["--all-targets"]
+    run("cargo", "clippy", *kinds, *FEATURES[features], "--", "-D", "warnings", cwd=CRATE, target=target)
+
+
+@pytest.mark.parametrize("features", FEATURES)
+def test_the_documentation_builds_without_warnings(features: str, target: Path) -> None:
+    run("cargo", "doc", "--no-deps", *FEATURES[features], cwd=CRATE, target=target, RUSTDOCFLAGS="-D warnings")
+
+
+def test_the_sources_are_formatted() -> None:
+    if shutil.which("rustfmt") is None:
+        pytest.skip("rustfmt is not installed")
+    run("cargo", "fmt", "--check", cwd=CRATE)
+    for package in sorted(path.parent for path in EXAMPLE.glob("*/Cargo.toml")):
+        run("cargo", "fmt", "--check", cwd=package)
+
+
+# ---- the demo ----
+
+
+def readme_commands(start: str) -> str:
+    """The indented block of the example's README that begins with ``start``, as a shell script."""
+    lines = (EXAMPLE / "README.md").read_text().splitlines()
+    first = next(number for number, line in enumerate(lines) if line.strip().startswith(start))
+    block = []
+    for line in lines[first:]:
+        if not line.startswith("    "):
+            break
+        block.append(line.strip())
+    return "\n".join(block)
+
+
+def test_the_commands_of_the_readme_run_the_demo(tree: Path) -> None:
+    output = run("sh", "-ec", readme_commands("cd examples/counter-rust/counter-patch-v1"), cwd=tree)
+    # (step, value, implementation): the fallback adds 1, v1 adds 10, v2 subtracts 1.
+    steps = [
+        tuple(map(int, line))
+        for line in re.findall(r"^step (\d+): value (-?\d+) \(implementation (\d)\)$", output, re.M)
+    ]
+    values = [1, 2, 3, 13, 23, 33, 32, 31, 30]
+    assert steps == [(number, value, (number - 1) // 3) for number, value in enumerate(values, 1)], output
+    assert re.search(r"loaded counter v1 .*generation 1; the counter stays at 3\b", output)
+    assert re.search(r"loaded counter v2 .*generation 2; the counter stays at 33\b", output)
+
+
+def test_a_refused_module_leaves_the_demo_running(tree: Path, target: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.so"
+    bad.write_bytes(b"no library")
+    bad.chmod(0o644)
+    output = run("cargo", "run", "--", bad, cwd=tree / "examples/counter-rust/counter-host", target=target)
+    assert "E-NOT-ELF" in output
+    assert output.count("(implementation 0)") == 6
+
+
+@pytest.fixture
+def served(tree: Path, target: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """The example's host without arguments, and its runtime directory."""
+    run("cargo", "build", cwd=tree / "examples/counter-rust/counter-host", target=target)
+    host = subprocess.Popen(
+        [target / "debug/counter-host"],
+        env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path), "COUNTER_INTERVAL_MS": "5"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    yield host, tmp_path
+    host.kill()
+    host.wait()
+    assert host.stdout is not None
+    host.stdout.close()
+
+
+def test_the_host_without_arguments_is_served_and_steps(served: tuple[subprocess.Popen[str], Path]) -> None:
+    host, runtime = served
+    assert host.stdout is not None
+    assert host.stdout.readline() == f"counter-rust runs as process {host.pid}\n"
+    assert (runtime / "hotreload" / f"{host.pid}.sock").is_socket()
+    lines = [host.stdout.readline() for _ in range(3)]
+    assert lines == [f"step {number}: value {number} (implementation 0)\n" for number in (1, 2, 3)]
+
+
+def hotreload(*arguments: str | Path, runtime: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["hotreload", *map(str, arguments)],
+        env={**os.environ, "XDG_RUNTIME_DIR": str(runtime)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+    )
+
+
+def read_until(host: subprocess.Popen[str], text: str) -> str:
+    """The first line with ``text``; fails by the end of the output or after a minute of lines."""
+    assert host.stdout is not None
+    end = time.monotonic() + 60
+    for line in host.stdout:
+        if text in line:
+            return line
+        assert time.monotonic() < end, f"no {text!r}"
+    raise AssertionError(f"the host ended before {text!r}")
+
+
+@pytest.mark.skipif(shutil.which("hotreload") is None, reason="the hotreload command is not installed")
+def test_an_edit_of_the_constant_reaches_the_running_host(
+    served: tuple[subprocess.Popen[str], Path], tree: Path, target: Path
+) -> None:
+    host, runtime = served
+    package = tree / "examples/counter-rust/counter-patch"
+    source = package / "src/lib.rs"
+    before = 0
+    for step in (100, 7777):
+        source.write_text(re.sub(r"STEP: i64 = \d+", f"STEP: i64 = {step}", source.read_text()))
+        run("cargo", "build", "--release", cwd=package, target=target)
+        done = hotreload("load", target / "release/libcounter_patch.so", runtime=runtime)
+        assert done.returncode == 0, done.stdout
+        read_until(host, "(implementation 3)")
+        assert host.stdout is not None
+        first, second = (int(re.findall(r"value (\d+)", host.stdout.readline())[0]) for _ in range(2))
+        assert first > before, "the counter's value is kept"
+        if step == 7777:
+            while second - first == 100:  # lines that were in the pipe before the swap
+                first, second = second, int(re.findall(r"value (\d+)", host.stdout.readline())[0])
+        assert second - first == step
+        before = second
+
+
+# ---- the published hotpatch-rs ----
+
+HOST = """
+use core::ffi::c_void;
+use hotpatch_rs::{HotpatchError, HotpatchRuntime, ModuleLoadReport, ABI_MAGIC_V1};
+
+unsafe extern "C" fn add(state: *mut c_void, input: *const c_void, output: *mut c_void) -> i32 {
+    let state = &mut *(state as *mut i64);
+    *state += *(input as *const i64);
+    *(output as *mut i64) = *state;
+    0
+}
+
+fn call(runtime: &HotpatchRuntime) -> hotpatch_rs::Result<()> {
+    let mut output = 0_i64;
+    let status = unsafe { runtime.call_typed("counter.add", &1_i64, &mut output)? };
+    println!("status {status} output {output}");
+    Ok(())
+}
+
+fn main() -> Result<(), HotpatchError> {
+    let mut state = 0_i64;
+    let runtime = HotpatchRuntime::new();
+    runtime.set_host_context(&mut state as *mut i64 as *mut c_void);
+    runtime.register_fallback("counter.add", add)?;
+    println!("magic {ABI_MAGIC_V1:#x}");
+    call(&runtime)?;
+    for path in std::env::args().skip(1) {
+        match runtime.load_module(&path) {
+            Ok(ModuleLoadReport { module_name, module_version, symbols, generation, .. }) => {
+                println!("{module_name} {module_version} {symbols:?} {generation}")
+            }
+            Err(HotpatchError::LibraryLoad { .. }) => println!("LibraryLoad"),
+            Err(HotpatchError::MissingExport { symbol, .. }) => println!("MissingExport {symbol}"),
+            Err(other) => println!("{other:?}"),
+        }
+        call(&runtime)?;
+    }
+    println!("{:?} {:?}", runtime.list_symbols(), runtime.loaded_modules());
+    Ok(())
+}
+"""
+
+MODULE = """
+IMPORT
+use core::ffi::c_void;
+
+unsafe extern "C" fn add(state: *mut c_void, input: *const c_void, output: *mut c_void) -> i32 {
+    let state = &mut *(state as *mut i64);
+    *state += 10 * *(input as *const i64);
+    *(output as *mut i64) = *state;
+    0
+}
+
+unsafe extern "C" fn extra(_: *mut c_void, _: *const c_void, _: *mut c_void) -> i32 {
+    7
+}
+
+#[allow(dead_code)]
+const FITS: PatchFn = extra;
+
+hotpatch_module!("counter", 2, [("counter.add", add), ("counter.extra", extra)]);
+"""
+
+IMPORT = "use hotpatch_rs::{hotpatch_module, PatchFn};"
+PUBLISHED = 'hotpatch-rs = "=0.1.0"'
+
+
+def package(directory: Path, name: str, dependency: str, source: str, main: bool) -> Path:
+    """Writes a package with one dependency."""
+    (directory / "src").mkdir(parents=True)
+    kind = "" if main else '[lib]\ncrate-type = ["cdylib"]\n'
+    head = f'[package]\nname = "{name}"\nversion = "0.1.0"\nedition = "2021"\n\n'
+    (directory / "Cargo.toml").write_text(f"{head}{kind}[dependencies]\n{dependency}\n")
+    (directory / "src" / ("main.rs" if main else "lib.rs")).write_text(source)
+    return directory
+
+
+def ours(name: str = "hotpatch-rs", options: str = "") -> str:
+    renamed = "" if name == "hotreload" else 'package = "hotreload", '
+    return f'{name} = {{ {renamed}path = "{CRATE}"{options} }}'
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Skips where crates.io cannot be reached and nothing is cached."""
+    probe = package(tmp_path_factory.mktemp("probe"), "probe", PUBLISHED, "fn main() {}", main=True)
+    done = subprocess.run(["cargo", "fetch"], cwd=probe, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode != 0:
+        pytest.skip(f"hotpatch-rs 0.1.0 cannot be fetched from crates.io: {done.stdout.strip()[-200:]}")
+
+
+@pytest.fixture(scope="session")
+def modules(published: None, target: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One module source built against the published crate and, changing one line, against ours."""
+    variants = {
+        "published": (PUBLISHED, IMPORT),
+        "ours-renamed": (ours(), IMPORT),
+        "ours-import": (ours("hotreload"), IMPORT.replace("hotpatch_rs", "hotreload::hotpatch_rs")),
+        "ours-alias": (ours("hotreload"), f"use hotreload as hotpatch_rs;\n{IMPORT}"),
+        "ours-small": (ours(options=", default-features = false"), IMPORT),
+    }
+    built = {}
+    for name, (dependency, line) in variants.items():
+        directory = tmp_path_factory.mktemp(name)
+        package(directory / "it", f"module-{name}", dependency, MODULE.replace("IMPORT", line), main=False)
+        run("cargo", "build", "--release", cwd=directory / "it", target=target)
+        built[name] = target / f"release/libmodule_{name.replace('-', '_')}.so"
+    return built
+
+
+@pytest.fixture(scope="session")
+def hosts(published: None, target: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One host source on both crates: the dependency alone differs."""
+    for name, dependency in {"theirs": PUBLISHED, "ours": ours()}.items():
+        directory = package(tmp_path_factory.mktemp(name) / "it", f"host-{name}", dependency, HOST, main=True)
+        run("cargo", "build", "--release", cwd=directory, target=target)
+    return {name: target / f"release/host-{name}" for name in ("theirs", "ours")}
+
+
+@pytest.mark.parametrize("module", ["published", "ours-renamed", "ours-import", "ours-alias", "ours-small"])
+def test_modules_and_hosts_of_both_crates_fit(hosts: dict[str, Path], modules: dict[str, Path], module: str) -> None:
+    outputs = {name: run(host, modules[module], cwd=REPOSITORY) for name, host in hosts.items()}
+    assert outputs["ours"] == outputs["theirs"]
+    assert outputs["ours"].splitlines() == [
+        "magic 0x48505431",
+        "status 0 output 1",
+        'counter 2 ["counter.add", "counter.extra"] 1',
+        "status 0 output 11",
+        '["counter.add", "counter.extra"] [("counter", 2)]',
+    ]
+
+
+def test_both_hosts_refuse_alike(hosts: dict[str, Path], tmp_path: Path) -> None:
+    text = tmp_path / "text.so"
+    text.write_bytes(b"no library")
+    text.chmod(0o644)
+    compiler = shutil.which("cc")
+    assert compiler is not None, "the crate was built, so there is a C compiler"
+    empty = tmp_path / "empty.so"
+    run(compiler, "-shared", "-fPIC", "-x", "c", "/dev/null", "-o", empty, cwd=tmp_path)
+    outputs = {name: run(host, tmp_path / "none.so", text, empty, cwd=tmp_path) for name, host in hosts.items()}
+    assert outputs["ours"] == outputs["theirs"]
+    assert "LibraryLoad" in outputs["ours"]
+    assert "MissingExport HOTPATCH_MODULE_V1" in outputs["ours"]
+
+
+@pytest.mark.parametrize("module", ["ours-renamed", "ours-import"])
+def test_a_module_carries_nothing_of_the_shim(modules: dict[str, Path], module: str) -> None:
+    """With default features, too: a second shim in a module would be dead weight with thread-local storage."""
+    content = modules[module].read_bytes()
+    assert b"HOTPATCH_MODULE_V1" in content
+    assert b"hr_thread_shard" not in content and b"E-TRUNCATED" not in content
