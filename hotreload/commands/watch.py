@@ -29,14 +29,12 @@ class WithHost(click.Command):
     name="watch",
     cls=WithHost,
     help=COMMANDS["watch"]
-    + "\n\nPATH is a directory of build outputs, or a module. HOST ARG... after -- is started now and ended at the end.",
+    + "\n\nPATH is a directory of build outputs, or a module. HOST ARG... after -- is started, and ended at the end.",
     options_metavar="[OPTIONS]",
 )
 @click.argument("paths", nargs=-1, required=True, metavar="PATH... [-- HOST ARG...]", type=click.Path(path_type=Path))
 @options.host
-@click.option(
-    "--build", metavar="CMD", help="Run this shell command when sources change; swap what it built at once."
-)
+@click.option("--build", metavar="CMD", help="Run this shell command when sources change; swap what it built.")
 @click.option("--source", "sources", multiple=True, type=click.Path(exists=True, file_okay=False, path_type=Path),
               metavar="DIR", help="Where --build looks for changed sources; the current directory by default.")  # fmt: skip
 @options.as_json("Print one object a line on standard output, and nothing else there.")

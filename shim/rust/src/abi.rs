@@ -18,7 +18,7 @@ pub const NAME_MAX: usize = 127;
 pub const UNRESOLVED: i32 = -38;
 /// What a call returns whose implementation panicked (-ENOTRECOVERABLE).
 ///
-/// Only typed implementations ([`Slot::new`](crate::Slot::new), [`patch_module!`](crate::patch_module)) do so; a panic
+/// Only typed implementations (`Slot::new`, [`patch_module!`](crate::patch_module)) do so; a panic
 /// in a plain `extern "C"` function aborts the process, as everywhere in Rust.
 pub const PANICKED: i32 = -131;
 
