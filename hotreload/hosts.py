@@ -10,6 +10,7 @@ import signal
 import struct
 import subprocess
 import termios
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from hotreload.errors import HotreloadError, NoHost
 from hotreload.link import Link
 
 TERMINATE_SECONDS = 2.0
+LOGS_KEPT = 10
 _CONTROL = re.compile(r"\x1b\[[0-9;:?<=>]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.|[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -160,6 +162,18 @@ class HostProcess:
                 return
             self._log.write(data)
             yield data.decode("utf-8", "replace")
+
+
+def new_log(program: str) -> Path:
+    """A file for a host's output, which outlives the session; the newest LOGS_KEPT are kept."""
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    directory = Path(state) / "hotreload" / "logs"
+    directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, exist_ok=True)
+    old = sorted(directory.glob("*.log"), key=lambda path: path.stat().st_mtime)
+    for path in old[: -(LOGS_KEPT - 1)]:
+        path.unlink(missing_ok=True)
+    return directory / f"{Path(program).name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
 
 
 def plain(line: str) -> str:

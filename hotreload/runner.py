@@ -146,7 +146,9 @@ class Runner:
     # ---- start and end ----
 
     def _begin(self) -> None:
-        if self._options.command:
+        if self._options.build:
+            self._take(session.Rebuild())
+        elif self._options.command:
             self._start_host()
         self._attach_present()
         self._watcher.start()
@@ -160,7 +162,7 @@ class Runner:
                 self._attach(pid, path)
 
     def _start_host(self) -> None:
-        log = self._copies.directory / "host.log"
+        log = hosts.new_log(self._options.command[0])
         self._process = hosts.HostProcess(
             self._options.command,
             log,
@@ -210,6 +212,8 @@ class Runner:
         self._dirty = True
         for action in actions:
             self._perform(action)
+        if isinstance(event, session.BuildEnded) and self._options.command and self._process is None:
+            self._start_host()  # only now: the first build may have made the program itself
 
     def _perform(self, action: session.Action) -> None:
         if isinstance(action, session.Show):

@@ -472,10 +472,10 @@ class _Draft:
         for candidate in event.candidates:
             self._candidate(candidate)
         good = frozenset(c.path for c in event.candidates if c.manifest)
-        if len(good) < len(event.candidates) and fresh:
+        if fresh and any(self._is_bad_module(c) for c in event.candidates):
             self._withhold(good)
             return
-        if self._building():
+        if self._building() and fresh:
             self.put(withheld=self.state.withheld | good)
         elif fresh:
             self.queue(good | self.state.withheld)
@@ -483,6 +483,14 @@ class _Draft:
         else:
             self.queue(good)
         self._say_who_waits(event.candidates)
+
+    def _is_bad_module(self, candidate: Candidate) -> bool:
+        """Libraries that never were patch modules lie beside them in many build directories and hold back nobody."""
+        failure = candidate.failure
+        if failure is None:
+            return False
+        output = self.state.outputs[candidate.path]
+        return failure.code != "E-NO-MANIFEST" or bool(output.accepted or output.refused)
 
     def _building(self) -> bool:
         build = self.state.build
