@@ -40,7 +40,7 @@ class Example:
     prepare: tuple[tuple[str, ...], ...]
     """Commands that build everything, run in the example's directory."""
     build: tuple[str, ...]
-    """The command that builds the module again; its paths begin with ``{}``, which stands for that directory."""
+    """The command that builds the module again, run there too."""
     host: str
     """Served under the example's name."""
     module: str
@@ -75,7 +75,7 @@ EXAMPLES = {
         Example(
             name="counter-c",
             prepare=(("make", "-s"),),
-            build=("make", "-s", "-C", "{}", "build/counter.so"),
+            build=("make", "-s", "build/counter.so"),
             host="build/host",
             module="build/counter.so",
             source="patch.c",
@@ -85,7 +85,7 @@ EXAMPLES = {
             edited=r"\bstep=\+500$",
             good=(Edit("#define STEP 10\n", "#define STEP 500\n"),),
             abi=Edit("HR_MODULE(", f"{_C_ABI}HR_MODULE("),
-            broken=Edit("self->count += STEP;", "self->count += STEP"),
+            broken=Edit("self->count += STEP;", "self->count += STPE;"),
         ),
         Example(
             name="counter-rust",
@@ -93,7 +93,7 @@ EXAMPLES = {
                 (*_CARGO, "counter-patch/Cargo.toml"),
                 (*_CARGO, "counter-host/Cargo.toml"),
             ),
-            build=(*_CARGO, "{}/counter-patch/Cargo.toml"),
+            build=(*_CARGO, "counter-patch/Cargo.toml"),
             host="counter-host/target/release/counter-host",
             module="counter-patch/target/release/libcounter_patch.so",
             source="counter-patch/src/lib.rs",
@@ -106,12 +106,12 @@ EXAMPLES = {
                 Edit("implementation: 3 }", "implementation: 4 }"),
             ),
             abi=Edit('hotreload::patch_module!("counter", 3, [("counter.step", step)]);', _RUST_ABI),
-            broken=Edit("counter.steps += 1;", "counter.steps += 1"),
+            broken=Edit("counter.steps += 1;", "counter.setps += 1;"),
         ),
         Example(
             name="flame",
             prepare=(("make", "-s"),),
-            build=("make", "-s", "-C", "{}", "build/flame.so"),
+            build=("make", "-s", "build/flame.so"),
             host="build/host",
             module="build/flame.so",
             source="patch.c",
@@ -124,7 +124,7 @@ EXAMPLES = {
                 Edit("#define SPARKS    24.0f", "#define SPARKS    400.0f"),
             ),
             abi=Edit("HR_MODULE(", f"{_C_ABI}HR_MODULE("),
-            broken=Edit("    burn(host, tick->dt);", "    burn(host, tick->dt)"),
+            broken=Edit("burn(host, tick->dt);", "burn(host, tick->td);"),
         ),
     )
 }
@@ -165,10 +165,15 @@ class Narrate:
 
 
 @dataclass(frozen=True, slots=True)
+class Build:
+    """Run the build command. Only for the first build: the session may not have begun to look for edits by then."""
+
+
+@dataclass(frozen=True, slots=True)
 class Write:
     """Save the source with these edits; the module is then built as after any save."""
 
-    edits: tuple[Edit, ...] = ()
+    edits: tuple[Edit, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +193,7 @@ class End:
     """The show is over."""
 
 
-Act = Narrate | Write | Cut | TakeBack | End
+Act = Narrate | Build | Write | Cut | TakeBack | End
 
 # ---- scenes ----
 
@@ -219,7 +224,7 @@ def scenes(example: Example) -> tuple[Scene, ...]:
         Scene(
             title="the first build goes live",
             says=f"{example.host} runs its built-in code; building the module as shipped",
-            act=Write(),
+            act=Build(),
             kind=EventKind.SWAP,
             code="",
             shows=example.first,
@@ -254,7 +259,7 @@ def scenes(example: Example) -> tuple[Scene, ...]:
         ),
         Scene(
             title="a compile error changes nothing",
-            says=f"editing {source}: a missing semicolon",
+            says=f"editing {source}: a typo",
             act=Write((*good, example.broken)),
             kind=EventKind.BUILD,
             code="!",

@@ -382,8 +382,9 @@ class Runner:
             start_new_session=True,
         )  # fmt: skip
         assert self._build.stdout
-        for line in self._build.stdout:
-            self.send(session.BuildLine(hosts.plain(line.decode("utf-8", "replace").rstrip("\n"))))
+        with self._build.stdout as lines:
+            for line in lines:
+                self.send(session.BuildLine(hosts.plain(line.decode("utf-8", "replace").rstrip("\n"))))
         code = self._build.wait()
         self._watcher.rescan()
         self.send(session.BuildEnded(code, time.monotonic() - started))

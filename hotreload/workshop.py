@@ -7,6 +7,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hotreload.demo import Edit, Example, edited
@@ -46,6 +48,19 @@ class Workshop:
             manifest.write_text(text.replace("../../../shim/rust", rust.as_posix()), encoding="utf-8")
         self._shipped = self.source.read_text(encoding="utf-8")
 
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Makes the copy the current directory, as it is for somebody who works on the example: commands and paths stay
+        short. The Makefiles then ask this very program for its flags, not a `hotreload` that the PATH may have.
+        """
+        before = Path.cwd()
+        os.environ["HOTRELOAD"] = f"{shlex.quote(sys.executable)} -m hotreload"
+        os.chdir(self.directory)
+        try:
+            yield
+        finally:
+            os.chdir(before)
+
     @property
     def source(self) -> Path:
         """The file that is edited."""
@@ -56,20 +71,9 @@ class Workshop:
         """The build output."""
         return self.directory / self.example.module
 
-    @property
-    def host(self) -> Path:
-        """The program to start."""
-        return self.directory / self.example.host
-
-    @property
-    def build(self) -> str:
-        """The command, for a shell in any directory, that builds the module again."""
-        words = [word.replace("{}", str(self.directory)) for word in self.example.build]
-        return shlex.join(_with_ourselves(words))
-
     def prepare(self) -> None:
-        """Builds all of it, once, so that nothing can go wrong later; then takes the module away again, so that the
-        host is first seen without it.
+        """Builds all of it, so that nothing can go wrong later; then takes the module away again, so that the host is
+        first seen without it. To be called inside `entered`.
 
         Raises:
             HotreloadError: A build tool is missing, or fails; its last lines are what was found.
@@ -77,7 +81,7 @@ class Workshop:
         for command in self.example.prepare:
             try:
                 done = subprocess.run(
-                    _with_ourselves(list(command)),
+                    command,
                     cwd=self.directory,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
@@ -95,18 +99,12 @@ class Workshop:
         self.module.unlink(missing_ok=True)
 
     def write(self, edits: tuple[Edit, ...]) -> None:
-        """Saves the source as shipped with these edits."""
-        self.source.write_text(edited(self._shipped, edits), encoding="utf-8")
+        """Saves the source as shipped with these edits, by a rename, as editors do: nobody compiles half of it."""
+        draft = self.source.with_name(f".{self.source.name}.draft")
+        draft.write_text(edited(self._shipped, edits), encoding="utf-8")
+        draft.replace(self.source)
 
     def cut(self, share: float) -> None:
         """Overwrites the module in place with its first ``share``, by a single write."""
         whole = self.module.read_bytes()
         self.module.write_bytes(whole[: int(len(whole) * share)])
-
-
-def _with_ourselves(command: list[str]) -> list[str]:
-    # The examples' Makefiles ask the `hotreload` on the PATH, which may be another version, or missing, where this one
-    # was started by its own path.
-    if command[0] != "make":
-        return command
-    return [command[0], f"HOTRELOAD={shlex.quote(sys.executable)} -m hotreload", *command[1:]]

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
+
+if TYPE_CHECKING:
+    from integration.harness import Bench
 
 ROOT = Path(__file__).resolve().parents[1]
 INCLUDE = ROOT / "shim" / "include"
@@ -123,3 +127,21 @@ def module_source(name: str, version: int, body: str, patches: Mapping[str, str]
         entries = ", ".join(f'HR_PATCH("{symbol}", {function})' for symbol, function in patches.items())
         text += f'HR_MODULE("{name}", {version}, {entries})\n'
     return text
+
+
+@pytest.fixture(scope="session")
+def host_program(tmp_path_factory: pytest.TempPathFactory, cc: str) -> Path:
+    """The host that the integration tests start, built once with this checkout's shim."""
+    from integration.harness import build_host
+
+    return build_host(tmp_path_factory.mktemp("host"), cc)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, cc: str, host_program: Path) -> Iterator[Bench]:
+    """A world of its own for hosts, watchers and modules; everything that was started in it is ended."""
+    from integration.harness import bench_in
+
+    # Not below pytest's directory, whose name may be longer than a socket's path can be.
+    with bench_in(Path(tempfile.mkdtemp(prefix="hr-")), tmp_path, cc, host_program) as made:
+        yield made

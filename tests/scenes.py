@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from hotreload.model import (
     Snapshot,
     WatchMode,
 )
+from hotreload.reporters import wording
 from hotreload.session import Build, BuildPhase, Child, HostState, State
 
 NOW = 1_767_276_271.0  # 2026-01-01 14:04:31 UTC
@@ -77,11 +81,11 @@ def synth(host: Host = HOST, *, alive: bool = True) -> HostView:
         slot("ui.on_key", 5, 2, Module("ui", 2, "5d11e8f0aa10", "libui.so"), since=NOW - 5000, at_swap=28),
     ]
     speeds: list[Speed] = [
-        lambda second: 344,
+        lambda second: 344 + 40 * math.sin(second / 2),
         lambda second: 7000 + 4000 * math.sin(second / 3.1) + 120 * second,
-        lambda second: 344 if second > 9 else 180,
+        lambda second: 344 if second > 9 else 40 + 20 * second,
         lambda second: 344,
-        lambda second: 8 if second % 2 else 2,
+        lambda second: 8 if second % 7 < 3 else 1,
         lambda second: 0,
     ]
     return view(slots, speeds, host=host, alive=alive)
@@ -195,3 +199,23 @@ def failed_build() -> Build:
 def child() -> Child:
     lines = tuple(f"bar {index}: 120 bpm, 16 voices" for index in range(40))
     return Child(("./target/release/synth", "--loop"), HOST.pid, Path("/tmp/synth.log"), None, lines)
+
+
+@contextmanager
+def utc() -> Iterator[None]:
+    """Local times read as UTC, wherever the test runs."""
+    before = os.environ.get("TZ")
+    _set_zone("UTC")
+    try:
+        yield
+    finally:
+        _set_zone(before)
+
+
+def _set_zone(name: str | None) -> None:
+    if name is None:
+        os.environ.pop("TZ", None)
+    else:
+        os.environ["TZ"] = name
+    time.tzset()
+    wording._clock.cache_clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import tempfile
 from pathlib import Path
@@ -14,7 +15,7 @@ from hotreload.commands.watch import reporter
 from hotreload.director import Director
 from hotreload.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK
 from hotreload.runner import Options, Runner
-from hotreload.session import Note
+from hotreload.session import Note, Rebuild
 from hotreload.workshop import Workshop
 
 HELP = f"""{COMMANDS["demo"]}
@@ -38,9 +39,10 @@ def command(name: str, *, manual: bool, keep: bool, plain: bool, color: str) -> 
         example = demo.EXAMPLES[name]
         workshop = Workshop(example, sources.examples(), sources.shim().rust, scratch / name)
         click.echo(f"building {name} in {workshop.directory}")
-        workshop.prepare()
         dashboard = options.interactive() and not plain
-        return present(workshop, manual=manual, dashboard=dashboard, color=color)
+        with workshop.entered():
+            workshop.prepare()
+            return present(workshop, manual=manual, dashboard=dashboard, color=color)
     finally:
         if keep:
             click.echo(f"kept: {scratch / name}")
@@ -50,10 +52,13 @@ def command(name: str, *, manual: bool, keep: bool, plain: bool, color: str) -> 
 
 def present(workshop: Workshop, *, manual: bool, dashboard: bool, color: str) -> int:
     """Runs the session, and the script unless ``manual``. Returns the exit code."""
+    example = workshop.example
     asked = Options(
-        paths=(workshop.module.parent,), build=workshop.build, command=(str(workshop.host),),
-        sources=(workshop.directory,), stay=dashboard,
-    )  # fmt: skip
+        paths=(Path(example.module).parent,),
+        build=shlex.join(example.build),
+        command=(example.host,),
+        stay=dashboard,
+    )
     runner = Runner(
         asked,
         reporter(as_json=False, dashboard=dashboard, color=color),
@@ -66,7 +71,7 @@ def present(workshop: Workshop, *, manual: bool, dashboard: bool, color: str) ->
     director = Director(workshop, demo.UNHURRIED if dashboard else demo.BRISK, log, runner.send)
     if manual:
         runner.send(Note(f"edit {workshop.source}: every save is built and swapped"))
-        workshop.write(())
+        runner.send(Rebuild())
         return runner.run()
     director.start()
     try:

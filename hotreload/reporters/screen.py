@@ -17,16 +17,17 @@ Run = tuple[str, str]
 """A name in STYLES and text without controls."""
 Line = Sequence[Run]
 
-# The sixteen colours of the terminal's own theme, so that light and dark backgrounds both work.
+# The terminal's own colours, so that light and dark backgrounds both work; and dim, not "bright black", for what steps
+# back: some themes give that the colour of the background, and dim also remains under NO_COLOR.
 STYLES: Mapping[str, Style] = MappingProxyType(
     {
         name: Style.parse(definition)
         for name, definition in {
             "": "none",
-            "frame": "bright_black",
+            "frame": "dim",
             "frame.bad": "red",
             "frame.warn": "yellow",
-            "faint": "bright_black",
+            "faint": "dim",
             "strong": "bold",
             "title": "bold",
             "name": "bold cyan",

@@ -168,7 +168,7 @@ def selected_row(view: HostView, ui: Ui, rows: Sequence[int]) -> int | None:
             if slots[row].symbol == ui.selected:
                 return row
     if any(slots[row].swaps for row in rows):
-        return max(rows, key=lambda row: slots[row].swapped_at)
+        return max(rows, key=lambda row: (slots[row].swapped_at, -row))
     return rows[0]
 
 

@@ -118,7 +118,7 @@ def sparkline(history: Sequence[float], width: int) -> str:
     highest = max(known, default=0.0)
     if highest <= 0:
         return ("·" * len(known)).rjust(width)
-    scale = (len(_LEVELS) - 1) / max(highest, 1.7 * sum(known) / len(known))
+    scale = (len(_LEVELS) - 1) / max(highest, 1.5 * sum(known) / len(known))
     return "".join("·" if speed <= 0 else _LEVELS[round(speed * scale)] for speed in known).rjust(width)
 
 
@@ -310,9 +310,10 @@ def _runs(scene: Scene, width: int) -> Line:
     kept: set[int] = set()
     for index in sorted(range(len(facts)), key=lambda index: facts[index][0]):
         wide = width_of(facts[index][1][1])
-        if wide <= room:
-            room -= wide
-            kept.add(index)
+        if wide > room:
+            break
+        room -= wide
+        kept.add(index)
     return [label("runs" if scene.alive else "ran"), *(fact for index, (_, fact) in enumerate(facts) if index in kept)]
 
 
@@ -386,7 +387,7 @@ def _help_panes(scene: Scene) -> list[Pane]:
             ("p", "pause: hold new modules until pressed again"),
             ("r", "run the build command now (with --build)"),
             ("s", "sort by name, calls/s, total, newest swap"),
-            ("/", "show only slots whose name contains a text"),
+            ("/", "filter: show only slots whose name contains a text"),
             ("Tab", "next host"),
             ("PgUp PgDn", "older and newer events"),
             ("c", "clear the events"),

@@ -237,7 +237,7 @@ void hr_blackbox_event(uint32_t kind, const hr_report *report) {
     event->time = hr_realtime_ns();
     event->kind = kind;
     event->status = report->status;
-    event->origin = hr.client;
+    event->origin = hr_origin;
     event->content = report->content;
     write_changes(event, report);
     event->generation = report->generation;
@@ -268,7 +268,7 @@ static bool box_valid(const hr_box *box, uint64_t size) {
     uint64_t shard_least = offsetof(hr_shard, calls) + (uint64_t)box->slot_capacity * sizeof(uint64_t);
     return box->size <= size && box->slot_size == sizeof(hr_box_slot) && box->module_size == sizeof(hr_box_module) &&
            box->event_size == sizeof(hr_event) && box->event_capacity != 0 && box->shard_stride % 8 == 0 &&
-           box->slot_capacity <= HR_SLOTS_MAX && box->shard_stride >= shard_least &&
+           box->slot_capacity <= HR_SLOTS_MAX + 1 && box->shard_stride >= shard_least &&
            array_fits(box, box->slots_offset, box->slot_capacity, box->slot_size) &&
            array_fits(box, box->modules_offset, box->module_capacity, box->module_size) &&
            array_fits(box, box->events_offset, box->event_capacity, box->event_size) &&

@@ -61,6 +61,8 @@ static struct {
     pthread_t engine;
 } control = {.listener = -1, .wake = -1, .job_lock = PTHREAD_MUTEX_INITIALIZER};
 
+__thread uint32_t hr_origin;
+
 /* ---- safe points ---- */
 
 static bool needs_safe_point(void) {
@@ -290,9 +292,12 @@ static bool handle(hr_client *client, const hr_message *request, const void *bod
 /* ---- clients ---- */
 
 static void close_client(hr_client *client) {
-    hr.client = client->number;
+    hr_origin = client->number;
+    control.engine = pthread_self();
+    control.engine_is_waiting = true; /* on_unload of what was prepared waits for a safe point as well */
     drop_transaction(client);
-    hr.client = 0;
+    control.engine_is_waiting = false;
+    hr_origin = 0;
     close(client->fd);
     free(client->buffer);
     *client = control.clients[--control.client_count];
@@ -352,12 +357,12 @@ static bool serve_client(hr_client *client, int *served) {
     if (!acceptable(client, &head)) return false;
     if (client->used < sizeof head + head.length) return true;
     client->used = 0;
-    hr.client = client->number;
+    hr_origin = client->number;
     control.engine = pthread_self();
     control.engine_is_waiting = true;
     bool alive = handle(client, &head, client->buffer + sizeof head);
     control.engine_is_waiting = false;
-    hr.client = 0;
+    hr_origin = 0;
     ++*served;
     return alive;
 }
@@ -578,6 +583,6 @@ void hr_control_forked(void) {
     close_all();
     hr.served = NULL;
     hr.serve_flags = 0;
-    hr.client = 0;
+    hr_origin = 0;
     want_safe_point(false);
 }

@@ -66,6 +66,7 @@ hr_status hr_dispatch_append(uint32_t index) {
     if (index >= table->capacity) {
         table = table_copy(table->capacity * 2 > index ? table->capacity * 2 : index + 1);
         if (table == NULL) return HR_E_MEMORY;
+        table->generation++;
         publish(table);
         hr_reclaim_advance();
         hr_reclaim_tables();
@@ -93,14 +94,12 @@ hr_status hr_dispatch_publish(const hr_assignment *assignments, uint32_t count) 
 /* A slot that was never declared: this first call does it. Another declaration of the same symbol shares its slot. */
 static bool declare_late(hr_slot *slot) {
     hr_status status = hr_declare(NULL, slot);
-    if (status == HR_E_DUPLICATE) status = hr_find(NULL, slot->symbol, slot);
-    return status == HR_OK;
+    return status == HR_OK || (status == HR_E_DUPLICATE && hr_slot_share(slot));
 }
 
 int32_t hr_call_slow(hr_slot *slot, const hr_table *table, void *state, const void *input, void *output) {
+    (void)table; /* only entry 0 has flags: the caller's load of index gave 0, whatever it is by now, and counted so */
     uint32_t index = __atomic_load_n(&slot->index, __ATOMIC_ACQUIRE);
-    if (index != 0 && index < __atomic_load_n(&table->count, __ATOMIC_ACQUIRE))
-        return table->entries[index].function(state, input, output);
     if (index != 0 || declare_late(slot)) return hr_call(slot, state, input, output);
     return slot->fallback ? slot->fallback(state, input, output) : HR_UNRESOLVED;
 }

@@ -37,7 +37,8 @@ struct hr_module {
     uint32_t uses;       /* slots that run its functions now */
     uint32_t record;     /* 1 + its index in the black box; 0: none */
     uint32_t state;      /* HR_MODULE_* */
-    bool initialised;    /* on_load has succeeded (or there is none), on_unload has not run since */
+    bool initialised;    /* on_load has succeeded (or there is none), on_unload has not begun since */
+    bool finishing;      /* its on_unload is running */
     char path[HR_PATH_SIZE];
     char staged[HR_PATH_SIZE];
 };
@@ -57,6 +58,7 @@ typedef struct hr_slot_info {
     hr_module *module; /* null: the fallback, or nothing */
     uint64_t version;
     uint32_t past_count;
+    uint32_t born; /* generation of the table that was current when the slot was created */
     bool declared;
     hr_past past[HR_HISTORY];
 } hr_slot_info;
@@ -98,7 +100,7 @@ typedef struct hr_global {
     hr_runtime *runtimes;
     uint32_t runtime_numbers;
     hr_module *modules;
-    uint32_t retiring; /* modules that wait for a grace period or for their on_unload */
+    uint32_t retiring; /* atomic: modules that wait for a grace period or for their on_unload */
     hr_table *retired_tables;
     uint32_t retired_count;
     uint32_t unprotected; /* atomic: callers for whom no record could be allocated; while any, nothing is reclaimed */
@@ -110,7 +112,6 @@ typedef struct hr_global {
     hr_runtime *served;
     uint32_t serve_flags;
     uint32_t serial; /* atomic: of staged copies */
-    uint32_t client; /* of the request being served: hr_event.origin; the control thread's or hr_poll's */
     char stage_directory[HR_PATH_SIZE]; /* empty until the first copy */
     int stage_lock;
 } hr_global;
@@ -122,6 +123,7 @@ hr_status hr_ready(void); /* initialises the process's state once */
 hr_runtime *hr_runtime_or_default(hr_runtime *runtime);
 uint32_t hr_slot_lookup(const hr_runtime *runtime, const char *symbol); /* 0: none; under lock */
 hr_status hr_slot_create(hr_runtime *runtime, const char *symbol, uint32_t *index); /* under lock */
+bool hr_slot_share(hr_slot *slot); /* gives a handle whose symbol another one declared that one's index */
 bool hr_name_valid(const char *name);
 
 /* dispatch.c */
@@ -138,6 +140,7 @@ typedef struct hr_guest {
     hr_shard record; /* without counters */
 } hr_guest;
 hr_status hr_shards_init(void);
+void hr_shards_before_fork(void);
 void hr_shards_forked(void); /* in the child */
 uint64_t hr_shards_sum(uint32_t index);
 
@@ -182,6 +185,7 @@ bool hr_module_waiting(void);
 void hr_module_orphan(hr_runtime *runtime); /* retires its modules, before it is freed; under lock */
 
 /* control.c */
+extern __thread uint32_t hr_origin; /* whose request this thread serves: hr_event.origin; 0: the host itself */
 hr_status hr_at_safe_point(void (*job)(void *), void *argument); /* HR_OK or HR_E_SAFE_POINT */
 void hr_control_forked(void);
 void hr_control_wake(void); /* something waits for a grace period */

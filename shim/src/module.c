@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- reports ---- */
 
@@ -261,10 +262,17 @@ static hr_status initialise(hr_module *module, hr_failure *failure) {
     return HR_OK;
 }
 
-static void finish(hr_module *module) {
-    if (!module->initialised) return;
-    module->initialised = false;
+static void run_on_unload(void *argument) {
+    hr_module *module = argument;
     if (module->exported->on_unload) module->exported->on_unload(context_of(module));
+}
+
+/* Of a module that nobody else knows yet. False: the host's safe point did not come, on_unload is still to run. */
+static bool finish(hr_module *module) {
+    if (module->initialised && module->exported->on_unload && hr_at_safe_point(run_on_unload, module) != HR_OK)
+        return false;
+    module->initialised = false;
+    return true;
 }
 
 /* ---- prepare ---- */
@@ -303,10 +311,15 @@ static void list_module(hr_module *module, const char *reason) {
 static void incoming_undo(hr_incoming *in, const char *reason) {
     hr_stage_unmap(&in->staged);
     if (in->module) {
-        finish(in->module);
+        bool finished = finish(in->module);
         pthread_mutex_lock(&hr.lock);
         list_module(in->module, reason);
+        if (!finished) { /* like a module that was replaced: at the next safe point */
+            in->module->retired_at = __atomic_load_n(&hr_dispatch.epoch, __ATOMIC_RELAXED);
+            __atomic_fetch_add(&hr.retiring, 1, __ATOMIC_RELAXED);
+        }
         pthread_mutex_unlock(&hr.lock);
+        if (!finished) hr_control_wake();
     } else {
         hr_stage_discard(&in->staged);
         hr_manifest_free(in->manifest);
@@ -523,7 +536,7 @@ static hr_report *report_kept(hr_transaction *transaction, const hr_incoming *in
 static void begin_retirement(hr_module *module, uint64_t epoch, const char *reason) {
     module->state = HR_MODULE_RETIRED;
     module->retired_at = epoch;
-    hr.retiring++;
+    __atomic_fetch_add(&hr.retiring, 1, __ATOMIC_RELAXED);
     hr_blackbox_module(module, reason);
 }
 
@@ -535,7 +548,7 @@ static void retire_unused(hr_runtime *runtime, uint64_t epoch, const char *reaso
 }
 
 static void revive(hr_module *module) {
-    if (module->retired_at) hr.retiring--;
+    if (module->retired_at) __atomic_fetch_sub(&hr.retiring, 1, __ATOMIC_RELAXED);
     module->retired_at = 0;
     module->state = HR_MODULE_LIVE;
 }
@@ -662,13 +675,15 @@ typedef struct hr_rollback_plan {
 
 static bool chosen(const hr_module *module, const hr_runtime *runtime, const char *name, uint64_t newest) {
     if (module->runtime != runtime || module->state != HR_MODULE_LIVE || module->uses == 0) return false;
-    return name ? strcmp(module->manifest->name, name) == 0 : module->generation == newest;
+    return module->generation == newest && (name == NULL || strcmp(module->manifest->name, name) == 0);
 }
 
-static uint64_t newest_commit(const hr_runtime *runtime) {
+/* Of the modules of that name, or of all: an older version that backs a kept slot is not what the user wants undone. */
+static uint64_t newest_commit(const hr_runtime *runtime, const char *name) {
     uint64_t newest = 0;
     for (const hr_module *module = hr.modules; module; module = module->next)
-        if (module->runtime == runtime && module->state == HR_MODULE_LIVE && module->uses && module->generation > newest)
+        if (module->runtime == runtime && module->state == HR_MODULE_LIVE && module->uses &&
+            module->generation > newest && (name == NULL || strcmp(module->manifest->name, name) == 0))
             newest = module->generation;
     return newest;
 }
@@ -702,7 +717,7 @@ static hr_status plan_rollback(hr_rollback_plan *plan, const char *name) {
     plan->modules = calloc(modules + 1, sizeof *plan->modules);
     plan->assignments = calloc(hr.slot_count, sizeof *plan->assignments);
     if (!plan->modules || !plan->assignments) return HR_E_MEMORY;
-    uint64_t newest = newest_commit(plan->runtime);
+    uint64_t newest = newest_commit(plan->runtime, name);
     for (hr_module *module = hr.modules; module; module = module->next)
         if (chosen(module, plan->runtime, name, newest)) plan->modules[plan->module_count++] = module;
     if (plan->module_count == 0) return HR_E_NO_PREVIOUS;
@@ -786,6 +801,7 @@ typedef struct hr_rollback_job {
     const char *name;
     hr_report **reports;
     hr_module *sleeping;
+    bool busy; /* its on_unload is running */
     hr_status status;
 } hr_rollback_job;
 
@@ -795,6 +811,7 @@ static void run_rollback(void *argument) {
     pthread_mutex_lock(&hr.lock);
     job->status = plan_rollback(plan, job->name);
     job->sleeping = job->status == HR_OK ? sleeping(plan) : NULL;
+    job->busy = job->sleeping && job->sleeping->finishing;
     if (job->status == HR_OK && job->sleeping == NULL) {
         job->reports = rollback_reports(plan);
         job->status = job->reports ? hr_dispatch_publish(plan->assignments, plan->assignment_count) : HR_E_MEMORY;
@@ -840,9 +857,14 @@ hr_status hr_rollback(hr_runtime *runtime, const char *module, hr_report ***repo
         made_count = made ? job.plan.module_count : 0;
         plan_free(&job.plan);
         if (status != HR_OK || job.sleeping == NULL) break;
-        /* Its on_load runs without the lock; then the plan is made anew, for it may have changed meanwhile. */
+        /* Its hooks run without the lock; then the plan is made anew, for it may have changed meanwhile. */
         hr_failure failure = {0};
-        status = initialise(job.sleeping, &failure);
+        if (!job.busy) status = initialise(job.sleeping, &failure);
+        else if (hr_monotonic_ns() - clock.start < HR_SAFE_POINT_SECONDS * UINT64_C(1000000000)) usleep(1000);
+        else
+            status = hr_fail(&failure, HR_E_SAFE_POINT, NULL, NULL, "let on_unload return",
+                             "on_unload of %s has not returned for %d s", job.sleeping->manifest->name,
+                             HR_SAFE_POINT_SECONDS);
         if (status != HR_OK) status = rollback_failed(runtime, module, status, &failure, &made, &made_count);
     }
     if (status != HR_OK && made == NULL) status = rollback_failed(runtime, module, status, NULL, &made, &made_count);
@@ -867,9 +889,11 @@ static hr_module *take_quiescent(void) {
     pthread_mutex_lock(&hr.lock);
     for (hr_module *module = hr.modules; module && !found; module = module->next)
         if (module->retired_at && hr_reclaim_quiescent(module->retired_at)) found = module;
-    if (found) {
+    if (found) { /* claimed under the lock: a roll back sees either a live module or one that sleeps (M4) */
         found->retired_at = 0;
-        hr.retiring--;
+        found->finishing = found->initialised;
+        found->initialised = false;
+        __atomic_fetch_sub(&hr.retiring, 1, __ATOMIC_RELAXED);
     }
     hr_reclaim_tables();
     pthread_mutex_unlock(&hr.lock);
@@ -878,7 +902,10 @@ static hr_module *take_quiescent(void) {
 
 void hr_module_run_grace(void) {
     for (hr_module *module; hr_module_waiting() && (module = take_quiescent());) {
-        finish(module);
+        run_on_unload(module);
+        pthread_mutex_lock(&hr.lock);
+        module->finishing = false;
+        pthread_mutex_unlock(&hr.lock);
         hr_report *report = report_new(0, module->path);
         if (report == NULL) continue;
         report_manifest(report, module->manifest);

@@ -37,6 +37,14 @@
 #define ENTRIES_MAX HR_SLOTS_MAX
 #define EXPORT "HOTPATCH_MODULE_V1"
 
+#ifndef DT_RELR /* glibc before 2.36 */
+#define SHT_RELR 19
+#define DT_RELRSZ 35
+#define DT_RELR 36
+#define DT_RELRENT 37
+#endif
+#define TAGS 38 /* of the dynamic section, that have their own number */
+
 #define FIX_BUILD_AGAIN "build the module again; if it happens again, the linker or a tool after it damages the file"
 #define FIX_POINTERS "build with -fPIC, and define the manifest with HR_MODULE (patch.h) or hotpatch_module!"
 
@@ -107,8 +115,8 @@ typedef struct table {
 typedef struct dynamic {
     table at;
     uint64_t count;
-    uint64_t values[DT_NUM];
-    uint64_t present; /* bit per tag below DT_NUM */
+    uint64_t values[TAGS];
+    uint64_t present; /* bit per tag below TAGS */
     uint64_t gnu_hash, versym, verneed, verdef, relacount, flags_1; /* 0: absent */
 } dynamic;
 
@@ -122,7 +130,9 @@ typedef struct image {
     load loads[LOADS_MAX];
     uint32_t load_count;
     bool has_tls;
-    Elf64_Phdr tls;
+    Elf64_Phdr tls, relro; /* relro.p_memsz 0: none */
+    table unwind;          /* the table of PT_GNU_EH_FRAME */
+    table all_symbols;     /* .symtab, if there is one: no address, size in symbols */
     dynamic dynamic;
     table symbols, strings, hash, versions, relocations, plt_relocations, relr;
     uint32_t symbol_count;
@@ -148,6 +158,12 @@ static text textf(const char *format, ...) {
 }
 
 /* Reads may be unaligned: nothing forces a damaged file to align its tables. */
+static uint16_t read16(const uint8_t *at) {
+    uint16_t value;
+    memcpy(&value, at, sizeof value);
+    return value;
+}
+
 static uint32_t read32(const uint8_t *at) {
     uint32_t value;
     memcpy(&value, at, sizeof value);
@@ -166,6 +182,8 @@ static bool inside(uint64_t offset, uint64_t length, uint64_t limit) {
 }
 
 static bool power_of_two(uint64_t value) { return value != 0 && (value & (value - 1)) == 0; }
+
+static uint64_t round_up(uint64_t address) { return (address + PAGE - 1) / PAGE * PAGE; }
 
 static hr_status damaged(image *image, const char *found, const char *expected, const char *reason) {
     return hr_fail(image->failure, HR_E_NOT_ELF, found, expected, FIX_BUILD_AGAIN, "%s", reason);
@@ -364,23 +382,31 @@ static hr_status add_load(image *image, uint32_t index) {
         .index = index,
     };
     if (image->load_count > 0) {
-        uint64_t last_page = (load[-1].end + PAGE - 1) / PAGE;
-        if (load->start / PAGE < last_page) return bad_segment(image, index, "overlaps the one before, or comes before it");
+        if (load->start / PAGE * PAGE < round_up(load[-1].end))
+            return bad_segment(image, index, "overlaps the one before, or comes before it");
     }
     image->load_count++;
     return HR_OK;
 }
 
-/* P4. `file_backed`: the loader reads it. Its place in the file must be the one that is mapped there. */
-static hr_status check_inner_segment(image *image, uint32_t index, bool file_backed) {
+/* P4. The loader, or what comes after it, reads it: its place in the file must be the one that is mapped there. */
+static hr_status check_inner_segment(image *image, uint32_t index) {
     const Elf64_Phdr *segment = &image->program[index];
-    const load *load = load_of(image, segment->p_vaddr, segment->p_memsz, false);
+    const load *load = load_of(image, segment->p_vaddr, segment->p_memsz, true);
     if (load == NULL) return bad_segment(image, index, "lies outside the loaded segments");
-    if (!file_backed) return HR_OK;
-    if (segment->p_filesz != segment->p_memsz || load_of(image, segment->p_vaddr, segment->p_memsz, true) == NULL)
-        return bad_segment(image, index, "is not wholly in the file");
+    if (segment->p_filesz != segment->p_memsz) return bad_segment(image, index, "is not wholly in the file");
     if (segment->p_offset - load->offset != segment->p_vaddr - load->start)
         return bad_segment(image, index, "has an address and an offset that do not agree");
+    return HR_OK;
+}
+
+/* What becomes read-only once it is relocated. lld lets it end with the page, behind the segment's own end. */
+static hr_status check_relro(image *image, uint32_t index) {
+    const Elf64_Phdr *segment = &image->program[index];
+    const load *load = load_of(image, segment->p_vaddr, 0, false);
+    if (load == NULL || !inside(segment->p_vaddr - load->start, segment->p_memsz, round_up(load->end) - load->start))
+        return bad_segment(image, index, "lies outside the loaded segments");
+    image->relro = *segment;
     return HR_OK;
 }
 
@@ -410,17 +436,19 @@ static hr_status check_segment(image *image, uint32_t index, bool *has_dynamic) 
         if (*has_dynamic) return bad_segment(image, index, "is a second dynamic section");
         *has_dynamic = true;
         image->dynamic.at = (table){segment->p_vaddr, segment->p_offset, segment->p_filesz};
-        return check_inner_segment(image, index, true);
+        return check_inner_segment(image, index);
     case PT_TLS: return check_tls(image, index);
     case PT_PHDR:
         if (segment->p_offset != image->header.e_phoff ||
             segment->p_filesz != (uint64_t)image->header.e_phnum * sizeof(Elf64_Phdr))
             return bad_segment(image, index, "does not describe the program headers");
-        return check_inner_segment(image, index, true);
+        return check_inner_segment(image, index);
+    case PT_GNU_EH_FRAME:
+        image->unwind = (table){segment->p_vaddr, segment->p_offset, segment->p_filesz};
+        return check_inner_segment(image, index);
     case PT_NOTE:
-    case PT_GNU_PROPERTY:
-    case PT_GNU_EH_FRAME: return check_inner_segment(image, index, true);
-    case PT_GNU_RELRO: return check_inner_segment(image, index, false);
+    case PT_GNU_PROPERTY: return check_inner_segment(image, index);
+    case PT_GNU_RELRO: return check_relro(image, index);
     case PT_GNU_STACK:
         if (segment->p_flags & PF_X) image->warnings |= HR_WARN_EXECSTACK;
         return HR_OK;
@@ -446,6 +474,69 @@ static hr_status check_segments(image *image) {
     return status;
 }
 
+/* ---- P5: sections, as further evidence ---- */
+
+static Elf64_Shdr section_at(const image *image, uint64_t index) {
+    Elf64_Shdr section;
+    memcpy(&section, image->bytes + image->header.e_shoff + index * sizeof section, sizeof section);
+    return section;
+}
+
+/* The name of a section, or "" where the file does not give it whole. */
+static const char *section_name(const image *image, const Elf64_Shdr *section) {
+    uint64_t index = image->header.e_shstrndx;
+    if (index == SHN_XINDEX) index = section_at(image, 0).sh_link;
+    if (index >= image->section_count) return "";
+    Elf64_Shdr names = section_at(image, index);
+    if (names.sh_type != SHT_STRTAB || section->sh_name >= names.sh_size) return "";
+    const char *name = (const char *)image->bytes + names.sh_offset + section->sh_name;
+    return memchr(name, 0, (size_t)(names.sh_size - section->sh_name)) != NULL ? name : "";
+}
+
+static hr_status bad_section(image *image, uint64_t index, const Elf64_Shdr *section, const char *reason) {
+    return hr_fail(image->failure, HR_E_NOT_ELF,
+                   textf("%.40s at 0x%" PRIx64 ", offset 0x%" PRIx64 ", size 0x%" PRIx64, section_name(image, section),
+                         section->sh_addr, section->sh_offset, section->sh_size)
+                       .s,
+                   NULL, FIX_BUILD_AGAIN, "section %" PRIu64 " %s", index, reason);
+}
+
+/* Whether the pages that become read-only after relocation hold data that the module's code writes to. */
+static bool in_relro(const image *image, const Elf64_Shdr *section) {
+    const Elf64_Phdr *relro = &image->relro;
+    if (relro->p_memsz == 0) return false;
+    uint64_t start = relro->p_vaddr / PAGE * PAGE, end = (relro->p_vaddr + relro->p_memsz) / PAGE * PAGE;
+    return section->sh_addr < end && section->sh_addr + section->sh_size > start;
+}
+
+static hr_status check_section(image *image, uint64_t index, const Elf64_Shdr *section) {
+    bool in_file = section->sh_type != SHT_NOBITS;
+    if (!in_file && (section->sh_flags & SHF_TLS)) return HR_OK; /* .tbss takes no room in the image */
+    const load *load = load_of(image, section->sh_addr, section->sh_size, in_file);
+    if (load == NULL) return bad_section(image, index, section, "lies outside the loaded segments");
+    if (in_file && section->sh_offset - load->offset != section->sh_addr - load->start)
+        return bad_section(image, index, section, "is not where its segment is");
+    if (((section->sh_flags & SHF_WRITE) && !(load->flags & PF_W)) ||
+        ((section->sh_flags & SHF_EXECINSTR) && !(load->flags & PF_X)))
+        return bad_section(image, index, section, "is in a segment of other permissions");
+    const char *name = section_name(image, section);
+    if ((strcmp(name, ".data") == 0 || strcmp(name, ".bss") == 0) && in_relro(image, section))
+        return bad_section(image, index, section, "would be read-only");
+    return HR_OK;
+}
+
+static hr_status check_sections(image *image) {
+    hr_status status = HR_OK;
+    for (uint64_t i = 1; i < image->section_count && status == HR_OK; i++) {
+        Elf64_Shdr section = section_at(image, i);
+        if ((section.sh_flags & SHF_ALLOC) && section.sh_size != 0 && section.sh_type != SHT_NULL)
+            status = check_section(image, i, &section);
+        if (section.sh_type == SHT_SYMTAB && section.sh_entsize == sizeof(Elf64_Sym))
+            image->all_symbols = (table){0, section.sh_offset, section.sh_size / sizeof(Elf64_Sym)};
+    }
+    return status;
+}
+
 /* ---- P6: the dynamic section ---- */
 
 #define HAS(image, tag) (((image)->dynamic.present >> (tag)) & 1)
@@ -464,7 +555,7 @@ static hr_status read_dynamic(image *image) {
             dynamic->count = i;
             return HR_OK;
         }
-        if (entry.d_tag > 0 && entry.d_tag < DT_NUM) {
+        if (entry.d_tag > 0 && entry.d_tag < TAGS) {
             dynamic->values[entry.d_tag] = entry.d_un.d_val;
             dynamic->present |= UINT64_C(1) << entry.d_tag;
         }
@@ -618,6 +709,31 @@ static hr_status count_gnu_symbols(image *image) {
     return bad_hash(image, "a symbol hash chain does not end");
 }
 
+static bool in_filter(const gnu_hash *hash, uint32_t value) {
+    uint64_t word = read64(hash->bloom + (uint64_t)((value / 64) & (hash->bloom_count - 1)) * 8);
+    return (word >> (value % 64)) & (word >> ((value >> hash->bloom_shift) % 64)) & 1;
+}
+
+/* Every symbol of the table has to be found by its name: one that is not, and is weak, would be taken for absent, and
+ * whoever calls it calls address 0. */
+static hr_status verify_gnu_hash(image *image) {
+    gnu_hash hash;
+    hr_status status = read_gnu_hash(image, &hash);
+    if (status != HR_OK) return status;
+    uint32_t reached = 0, hashed = image->symbol_count - hash.symbol_offset;
+    for (uint32_t i = 0; i < hash.bucket_count; i++) {
+        uint32_t symbol = read32(hash.buckets + (uint64_t)i * 4), link = symbol == 0;
+        for (; !(link & 1); symbol++) {
+            link = read32(hash.chain + (uint64_t)(symbol - hash.symbol_offset) * 4);
+            uint32_t value = gnu_hash_of(string_at(image, symbol_at(image, symbol).st_name));
+            if (value % hash.bucket_count != i || ((link ^ value) >> 1) != 0 || !in_filter(&hash, value))
+                return damaged(image, textf("symbol %u", symbol).s, NULL, "the symbol hash table does not match the names");
+            reached++;
+        }
+    }
+    return reached == hashed ? HR_OK : bad_hash(image, "symbols are missing from the symbol hash table");
+}
+
 static hr_status count_sysv_symbols(image *image) {
     table *hash = &image->hash;
     uint64_t address = VALUE(image, DT_HASH);
@@ -633,6 +749,24 @@ static hr_status count_sysv_symbols(image *image) {
             if (symbol >= count || ++steps > count) return bad_hash(image, "a symbol hash chain does not end");
     image->symbol_count = count;
     return HR_OK;
+}
+
+static hr_status verify_sysv_hash(image *image) {
+    const uint8_t *at = image->bytes + image->hash.offset;
+    uint32_t buckets = read32(at), reached = 0, defined = 0;
+    const uint8_t *chain = at + 8 + (uint64_t)buckets * 4;
+    for (uint32_t i = 0; i < buckets; i++)
+        for (uint32_t n = read32(at + 8 + (uint64_t)i * 4); n != 0; n = read32(chain + (uint64_t)n * 4)) {
+            Elf64_Sym symbol = symbol_at(image, n);
+            if (sysv_hash_of(string_at(image, symbol.st_name)) % buckets != i)
+                return damaged(image, textf("symbol %u", n).s, NULL, "the symbol hash table does not match the names");
+            reached += symbol.st_shndx != SHN_UNDEF && ELF64_ST_BIND(symbol.st_info) != STB_LOCAL;
+        }
+    for (uint32_t i = 1; i < image->symbol_count; i++) {
+        Elf64_Sym symbol = symbol_at(image, i);
+        defined += symbol.st_shndx != SHN_UNDEF && ELF64_ST_BIND(symbol.st_info) != STB_LOCAL;
+    }
+    return reached == defined ? HR_OK : bad_hash(image, "symbols are missing from the symbol hash table");
 }
 
 static hr_status check_symbols(image *image) {
@@ -655,7 +789,7 @@ static hr_status check_symbols(image *image) {
         if (symbol.st_shndx == SHN_UNDEF && strncmp(string_at(image, symbol.st_name), "__cxa_thread_atexit", 19) == 0)
             image->warnings |= HR_WARN_TLS_DESTRUCTOR;
     }
-    return HR_OK;
+    return image->dynamic.gnu_hash != 0 ? verify_gnu_hash(image) : verify_sysv_hash(image);
 }
 
 static bool is_symbol(const image *image, uint32_t index, const char *name) {
@@ -666,10 +800,8 @@ static bool is_symbol(const image *image, uint32_t index, const char *name) {
 
 static bool find_gnu(image *image, const char *name, uint32_t *index) {
     gnu_hash hash;
-    if (read_gnu_hash(image, &hash) != HR_OK || hash.bucket_count == 0) return false;
+    if (read_gnu_hash(image, &hash) != HR_OK || hash.bucket_count == 0) return false; /* the filter is verified */
     uint32_t wanted = gnu_hash_of(name);
-    uint64_t word = read64(hash.bloom + (uint64_t)((wanted / 64) & (hash.bloom_count - 1)) * 8);
-    if (!((word >> (wanted % 64)) & (word >> ((wanted >> hash.bloom_shift) % 64)) & 1)) return false;
     uint32_t symbol = read32(hash.buckets + (uint64_t)(wanted % hash.bucket_count) * 4);
     if (symbol == 0) return false;
     for (;; symbol++) {
@@ -699,6 +831,226 @@ static bool find_sysv(const image *image, const char *name, uint32_t *index) {
 /* As dlsym would find it, through the hash table: a symbol that is only in the symbol table is not exported. */
 static bool find_symbol(image *image, const char *name, uint32_t *index) {
     return image->dynamic.gnu_hash != 0 ? find_gnu(image, name, index) : find_sysv(image, name, index);
+}
+
+/* ---- P6, P8: names of libraries, and symbol versions ---- */
+
+static hr_status bad_versions(image *image, const char *reason) { return damaged(image, NULL, NULL, reason); }
+
+static Elf64_Dyn dynamic_entry(const image *image, uint64_t index) {
+    Elf64_Dyn entry;
+    memcpy(&entry, image->bytes + image->dynamic.at.offset + index * sizeof entry, sizeof entry);
+    return entry;
+}
+
+static hr_status check_library_names(image *image) {
+    for (uint64_t i = 0; i < image->dynamic.count; i++) {
+        Elf64_Dyn entry = dynamic_entry(image, i);
+        switch (entry.d_tag) {
+        case DT_NEEDED:
+        case DT_SONAME:
+        case DT_RPATH:
+        case DT_RUNPATH:
+        case DT_AUXILIARY:
+        case DT_FILTER: break;
+        default: continue;
+        }
+        if (entry.d_un.d_val >= image->strings.size)
+            return damaged(image, textf("tag 0x%" PRIx64, (uint64_t)entry.d_tag).s, NULL,
+                           "a library's name lies outside the string table");
+        if (entry.d_tag == DT_NEEDED && *string_at(image, entry.d_un.d_val) == 0)
+            return damaged(image, NULL, NULL, "the name of a needed library is empty");
+    }
+    return HR_OK;
+}
+
+/* The loader asserts that a file which must have certain versions is among those that were loaded. */
+static bool is_needed(const image *image, const char *library) {
+    for (uint64_t i = 0; i < image->dynamic.count; i++) {
+        Elf64_Dyn entry = dynamic_entry(image, i);
+        if (entry.d_tag == DT_NEEDED && strcmp(string_at(image, entry.d_un.d_val), library) == 0) return true;
+    }
+    return false;
+}
+
+/* The bytes from `address` to the end of the file's part of its segment: version tables tell no length. */
+static bool locate_rest(const image *image, uint64_t address, table *table) {
+    const load *load = load_of(image, address, 1, true);
+    return load != NULL && locate(image, address, load->file_end - address, table);
+}
+
+static hr_status check_needed_version(image *image, const table *table, uint64_t at) {
+    Elf64_Verneed need;
+    memcpy(&need, image->bytes + table->offset + at, sizeof need);
+    if (need.vn_version != VER_NEED_CURRENT || need.vn_file >= image->strings.size ||
+        !is_needed(image, string_at(image, need.vn_file)))
+        return bad_versions(image, "a needed version names no needed library");
+    uint64_t next = at + need.vn_aux;
+    for (;;) {
+        Elf64_Vernaux version;
+        if (!inside(next, sizeof version, table->size)) return bad_versions(image, "the needed versions do not end");
+        memcpy(&version, image->bytes + table->offset + next, sizeof version);
+        if (version.vna_name >= image->strings.size) return bad_versions(image, "the name of a version is missing");
+        uint32_t index = version.vna_other & 0x7FFF;
+        if (index > image->version_max) image->version_max = index;
+        if (version.vna_next == 0) return HR_OK;
+        next += version.vna_next;
+    }
+}
+
+static hr_status check_needed_versions(image *image) {
+    table table;
+    if (!locate_rest(image, image->dynamic.verneed, &table))
+        return bad_versions(image, "the needed versions lie outside the loaded segments");
+    for (uint64_t at = 0;;) {
+        Elf64_Verneed need;
+        if (!inside(at, sizeof need, table.size)) return bad_versions(image, "the needed versions do not end");
+        hr_status status = check_needed_version(image, &table, at);
+        if (status != HR_OK) return status;
+        memcpy(&need, image->bytes + table.offset + at, sizeof need);
+        if (need.vn_next == 0) return HR_OK;
+        at += need.vn_next;
+    }
+}
+
+static hr_status check_defined_versions(image *image) {
+    table table;
+    if (!locate_rest(image, image->dynamic.verdef, &table))
+        return bad_versions(image, "the defined versions lie outside the loaded segments");
+    for (uint64_t at = 0;;) {
+        Elf64_Verdef definition;
+        Elf64_Verdaux name;
+        if (!inside(at, sizeof definition, table.size)) return bad_versions(image, "the defined versions do not end");
+        memcpy(&definition, image->bytes + table.offset + at, sizeof definition);
+        if (definition.vd_version != VER_DEF_CURRENT || !inside(at + definition.vd_aux, sizeof name, table.size))
+            return bad_versions(image, "a defined version is cut off");
+        memcpy(&name, image->bytes + table.offset + at + definition.vd_aux, sizeof name);
+        if (name.vda_name >= image->strings.size) return bad_versions(image, "the name of a version is missing");
+        uint32_t index = definition.vd_ndx & 0x7FFF;
+        if (index > image->version_max) image->version_max = index;
+        if (definition.vd_next == 0) return HR_OK;
+        at += definition.vd_next;
+    }
+}
+
+/* The loader allocates version_max + 1 versions, none when that is 0, and indexes them by each symbol's number. */
+static hr_status check_version_numbers(image *image) {
+    if (!locate(image, image->dynamic.versym, (uint64_t)image->symbol_count * 2, &image->versions))
+        return bad_versions(image, "the symbols' versions lie outside the loaded segments");
+    for (uint32_t i = 0; i < image->symbol_count; i++)
+        if ((read16(image->bytes + image->versions.offset + (uint64_t)i * 2) & 0x7FFF) > image->version_max)
+            return damaged(image, textf("symbol %u", i).s, textf("a version up to %u", image->version_max).s,
+                           "a symbol has a version that does not exist");
+    return HR_OK;
+}
+
+static hr_status check_versions(image *image) {
+    const dynamic *dynamic = &image->dynamic;
+    hr_status status = check_library_names(image);
+    if (status == HR_OK && dynamic->verneed != 0) status = check_needed_versions(image);
+    if (status == HR_OK && dynamic->verdef != 0) status = check_defined_versions(image);
+    if (status != HR_OK) return status;
+    if (dynamic->versym != 0) return check_version_numbers(image);
+    if (dynamic->verneed != 0 || dynamic->verdef != 0)
+        return bad_versions(image, "there are versions, and none is given for the symbols");
+    return HR_OK;
+}
+
+/* ---- P10: where functions start ---- */
+
+/* The function around an address as the unwind table has it: a sorted array of starts, with a record for each. */
+static bool unwind_range(const image *image, uint64_t address, uint64_t *start, uint64_t *end) {
+    const uint8_t *at = image->bytes + image->unwind.offset;
+    uint64_t base = image->unwind.address;
+    /* Version 1, a 4-byte pointer, a 4-byte count, pairs of 4-byte offsets from the table: what every linker writes. */
+    if (image->unwind.size < 12 || at[0] != 1 || (at[1] & 0x0F) != 0x0B || at[2] != 0x03 || at[3] != 0x3B) return false;
+    uint64_t count = read32(at + 8), low = 0, high = count;
+    if (count == 0 || count > (image->unwind.size - 12) / 8) return false;
+    while (low < high) { /* the last start that is not behind the address */
+        uint64_t middle = low + (high - low) / 2;
+        if (base + (uint64_t)(int64_t)(int32_t)read32(at + 12 + middle * 8) <= address) low = middle + 1;
+        else high = middle;
+    }
+    if (low == 0) return false;
+    const uint8_t *pair = at + 12 + (low - 1) * 8;
+    table record;
+    uint64_t record_address = base + (uint64_t)(int64_t)(int32_t)read32(pair + 4);
+    if (!locate(image, record_address, 16, &record)) return false;
+    const uint8_t *fields = image->bytes + record.offset; /* length, owner, start relative to itself, size */
+    *start = base + (uint64_t)(int64_t)(int32_t)read32(pair);
+    if (record_address + 8 + (uint64_t)(int64_t)(int32_t)read32(fields + 8) != *start) return false;
+    *end = *start + read32(fields + 12);
+    return address < *end;
+}
+
+enum { PLACE_UNKNOWN, PLACE_START, PLACE_MIDDLE };
+
+static int place_in_symbols(const image *image, const table *symbols, uint64_t count, uint64_t address) {
+    int place = PLACE_UNKNOWN;
+    for (uint64_t i = 1; i < count; i++) {
+        Elf64_Sym symbol;
+        memcpy(&symbol, image->bytes + symbols->offset + i * sizeof symbol, sizeof symbol);
+        uint32_t type = ELF64_ST_TYPE(symbol.st_info);
+        if (symbol.st_shndx == SHN_UNDEF || (type != STT_FUNC && type != STT_NOTYPE && type != STT_GNU_IFUNC)) continue;
+        if (symbol.st_value == address) return PLACE_START;
+        if (symbol.st_value < address && address - symbol.st_value < symbol.st_size) place = PLACE_MIDDLE;
+    }
+    return place;
+}
+
+/* Where in a function an address is, as far as the unwind table and the symbols tell. Any symbol there makes it a
+ * start: assembly may have several entries in one unwind record. */
+static int place_of(const image *image, uint64_t address) {
+    uint64_t start, end;
+    bool known = unwind_range(image, address, &start, &end);
+    if (known && start == address) return PLACE_START;
+    int place = place_in_symbols(image, &image->symbols, image->symbol_count, address);
+    if (place != PLACE_START && image->all_symbols.size != 0) {
+        int other = place_in_symbols(image, &image->all_symbols, image->all_symbols.size, address);
+        if (other != PLACE_UNKNOWN) place = other;
+    }
+    return place == PLACE_UNKNOWN && known ? PLACE_MIDDLE : place;
+}
+
+static bool starts_section(const image *image, uint64_t address) {
+    for (uint64_t i = 1; i < image->section_count; i++) {
+        Elf64_Shdr section = section_at(image, i);
+        if ((section.sh_flags & SHF_EXECINSTR) && section.sh_addr == address) return true;
+    }
+    return false;
+}
+
+/* For code without symbols and unwind records, such as the compiler's own start-up objects: aligned as functions are, or
+ * behind what ends one. */
+static bool follows_an_end(const image *image, uint64_t address) {
+#if defined(__x86_64__)
+    if (address % 16 == 0 || starts_section(image, address)) return true;
+    const load *load = load_of(image, address, 1, true);
+    if (address - load->start < 5) return false;
+    const uint8_t *at = image->bytes + load->offset + (address - load->start);
+    /* ret, int3, nop, the zeros of a long nop, a jump, a call that does not return, ud2 */
+    return at[-1] == 0xC3 || at[-1] == 0xCC || at[-1] == 0x90 || at[-1] == 0x00 || at[-5] == 0xE9 || at[-2] == 0xEB ||
+           at[-5] == 0xE8 || (at[-2] == 0x0F && at[-1] == 0x0B);
+#else
+    (void)image;
+    return address % 4 == 0;
+#endif
+}
+
+/* The same for what a dynamic symbol calls a function, which therefore cannot vouch for itself. */
+static bool symbol_callable(const image *image, uint64_t address) {
+    uint64_t start, end;
+    if (!executable(image, address)) return false;
+    if (!unwind_range(image, address, &start, &end) || start == address) return true;
+    return image->all_symbols.size != 0 &&
+           place_in_symbols(image, &image->all_symbols, image->all_symbols.size, address) == PLACE_START;
+}
+
+/* What the loader calls by itself: initialisers, finalisers, resolvers. */
+static bool callable(const image *image, uint64_t address) {
+    if (!executable(image, address)) return false;
+    int place = place_of(image, address);
+    return place == PLACE_START || (place == PLACE_UNKNOWN && follows_an_end(image, address));
 }
 
 /* ---- P9: relocations ---- */
@@ -789,8 +1141,10 @@ static hr_status static_tls(image *image, const char *found) {
 /* What a relocation takes from a symbol. */
 static hr_status check_reference(image *image, const relocation *relocation) {
     uint8_t kind = relocation->kind;
-    if (kind == RELOCATE_RELATIVE || kind == RELOCATE_RESOLVER) return HR_OK; /* the loader ignores the symbol */
+    /* The loader reads a symbol's version even where the symbol means nothing. */
     if (relocation->symbol >= image->symbol_count) return bad_relocation(image, relocation, "names no symbol");
+    if (kind == RELOCATE_RELATIVE || kind == RELOCATE_RESOLVER)
+        return relocation->symbol == 0 ? HR_OK : bad_relocation(image, relocation, "names a symbol that it has no use for");
     if (relocation->symbol == 0) {
         if (kind != RELOCATE_TLS) return bad_relocation(image, relocation, "names no symbol");
         return image->has_tls ? HR_OK : bad_relocation(image, relocation, "needs thread-local storage, of which there is none");
@@ -809,10 +1163,11 @@ static hr_status check_reference(image *image, const relocation *relocation) {
             return bad_relocation(image, relocation, "lies outside the thread-local storage");
         return HR_OK;
     }
-    if (type == STT_GNU_IFUNC && !executable(image, symbol.st_value))
-        return bad_relocation(image, relocation, "names a resolver that is not executable");
-    if (symbol.st_shndx != SHN_ABS && load_of(image, symbol.st_value, 0, false) == NULL)
+    if (symbol.st_shndx == SHN_ABS) return HR_OK;
+    if (symbol.st_value == 0 || load_of(image, symbol.st_value, symbol.st_size, false) == NULL)
         return bad_relocation(image, relocation, "names a symbol outside the loaded segments");
+    if ((type == STT_FUNC || type == STT_GNU_IFUNC) && !symbol_callable(image, symbol.st_value))
+        return bad_relocation(image, relocation, "names a symbol that is not the start of a function");
     return HR_OK;
 }
 
@@ -828,22 +1183,82 @@ static void note_interposable(image *image, const relocation *relocation) {
     if (strncmp(string_at(image, symbol.st_name), "HOTPATCH_", 9) != 0) image->warnings |= HR_WARN_INTERPOSABLE;
 }
 
+/* What has been relocated so far: a bit for each 4 bytes of the image and a bit for each symbol. A damaged target or
+ * symbol mostly takes another one's place, and no linker writes the same twice. */
+typedef struct seen {
+    uint64_t *targets;
+    uint64_t first;    /* address of bit 0 */
+    uint64_t limit;    /* bits; what is behind has no bytes in the file, and is not watched */
+    uint64_t *symbols; /* in the linker's table of addresses, and in that of calls */
+} seen;
+
+static bool mark(uint64_t *bits, uint64_t index) {
+    uint64_t bit = UINT64_C(1) << (index % 64);
+    bool marked = bits[index / 64] & bit;
+    bits[index / 64] |= bit;
+    return marked;
+}
+
+static bool seen_before(seen *seen, const relocation *relocation) {
+    bool again = false;
+    for (uint64_t at = relocation->target; at < relocation->target + relocation->width; at += 4)
+        if ((at - seen->first) / 4 < seen->limit) again |= mark(seen->targets, (at - seen->first) / 4);
+    if (relocation->kind == RELOCATE_GOT) again |= mark(seen->symbols, (uint64_t)relocation->symbol * 2);
+    if (relocation->kind == RELOCATE_PLT) again |= mark(seen->symbols, (uint64_t)relocation->symbol * 2 + 1);
+    return again;
+}
+
+static hr_status seen_open(const image *image, seen *seen) {
+    uint64_t first = UINT64_MAX, end = 0;
+    for (uint32_t i = 0; i < image->load_count; i++)
+        if (image->loads[i].flags & PF_W) {
+            if (first == UINT64_MAX) first = image->loads[i].start & ~UINT64_C(3);
+            end = image->loads[i].file_end;
+        }
+    /* Segments may be far apart; four times the file is more than any linker leaves between them. */
+    uint64_t bits = end > first ? (end - first) / 4 + 1 : 1;
+    if (bits > image->size) bits = image->size;
+    seen->first = first;
+    seen->limit = bits;
+    seen->targets = calloc(bits / 64 + 1, 8);
+    seen->symbols = calloc((uint64_t)image->symbol_count * 2 / 64 + 1, 8);
+    if (seen->targets != NULL && seen->symbols != NULL) return HR_OK;
+    return hr_fail(image->failure, HR_E_MEMORY, NULL, NULL, NULL, "out of memory");
+}
+
+static void seen_close(seen *seen) {
+    free(seen->targets);
+    free(seen->symbols);
+}
+
 static hr_status check_relocation(image *image, const relocation *relocation, void *context) {
-    (void)context;
-    if (relocation->kind == RELOCATE_NONE) return HR_OK;
+    if (relocation->kind == RELOCATE_NONE) /* linkers fill room that they do not need; a bit elsewhere is another type's */
+        return relocation->target == 0 && relocation->addend == 0 && relocation->symbol == 0 ? HR_OK : bad_relocation(image, relocation, "has no type");
     if (relocation->kind == RELOCATE_UNKNOWN) return bad_relocation(image, relocation, "is of an unknown type");
     if (relocation->kind == RELOCATE_TLS_STATIC) return static_tls(image, "a relocation of the initial-exec model");
+    if ((relocation->kind == RELOCATE_GOT || relocation->kind == RELOCATE_PLT) && relocation->target % 8 != 0)
+        return bad_relocation(image, relocation, "is not aligned");
     const load *load = load_of(image, relocation->target, relocation->width, false);
     if (load == NULL || !(load->flags & PF_W)) return bad_relocation(image, relocation, "does not aim at writable memory");
     if (overlaps(&image->dynamic.at, relocation->target, relocation->width))
         return bad_relocation(image, relocation, "aims at the dynamic section");
     if (relocation->in_place && load_of(image, relocation->target, 8, true) == NULL)
         return bad_relocation(image, relocation, "has its addend outside the file");
-    if (relocation->kind == RELOCATE_RESOLVER && !executable(image, relocation->addend))
+    if (relocation->kind == RELOCATE_RESOLVER && !callable(image, relocation->addend))
         return bad_relocation(image, relocation, "names a resolver that is not executable");
     hr_status status = check_reference(image, relocation);
+    if (status == HR_OK && seen_before(context, relocation))
+        return bad_relocation(image, relocation, "repeats another one's target or symbol");
     if (status == HR_OK) note_interposable(image, relocation);
     return status;
+}
+
+/* A call through an entry that is not relocated leaves the image. */
+static hr_status check_plt_kind(image *image, const relocation *relocation, void *context) {
+    (void)context;
+    bool call = relocation->kind == RELOCATE_PLT || relocation->kind == RELOCATE_RESOLVER ||
+                (relocation->kind == RELOCATE_TLS && relocation->width == 16);
+    return call ? HR_OK : bad_relocation(image, relocation, "of a call has another type");
 }
 
 /* glibc asserts that the first DT_RELACOUNT relocations are relative ones. */
@@ -862,7 +1277,12 @@ static hr_status check_relocations(image *image) {
     if (plt->size != 0 && plt->size <= all->size && plt->address == all->address + all->size - plt->size)
         all->size -= plt->size;
     hr_status status = check_relative_count(image);
-    if (status == HR_OK) status = visit_relocations(image, check_relocation, NULL);
+    seen seen;
+    if (status == HR_OK) status = seen_open(image, &seen);
+    else return status;
+    if (status == HR_OK) status = visit_relocations(image, check_relocation, &seen);
+    seen_close(&seen);
+    if (status == HR_OK) status = visit_table(image, plt, check_plt_kind, NULL);
     if (status == HR_OK && (image->warnings & HR_WARN_STATIC_TLS)) status = static_tls(image, "DF_STATIC_TLS");
     return status;
 }
@@ -934,6 +1354,89 @@ static bool window_open(const image *image, uint64_t address, uint64_t count, wi
     }
     memcpy(window->words, image->bytes + at.offset, count * 8);
     return true;
+}
+
+/* ---- P10: initialisers and finalisers ---- */
+
+static hr_status check_hook(image *image, uint32_t tag, const char *name) {
+    if (!HAS(image, tag) || callable(image, VALUE(image, tag))) return HR_OK;
+    return damaged(image, textf("%s 0x%" PRIx64, name, VALUE(image, tag)).s, "the start of a function",
+                   "an initialiser or finaliser is no function");
+}
+
+static hr_status check_hooks(image *image, const window *window, const char *name) {
+    for (uint64_t i = 0; i < window->count; i++)
+        if (window->kinds[i] != WORD_ADDRESS || !callable(image, window->words[i]))
+            return damaged(image, textf("%s %" PRIu64 ": 0x%" PRIx64, name, i, window->words[i]).s,
+                           "the start of a function of this module", "an initialiser or finaliser is no function");
+    return HR_OK;
+}
+
+static hr_status check_hook_array(image *image, uint32_t tag, uint32_t size_tag, const char *name) {
+    if (!HAS(image, tag)) return HR_OK;
+    hr_status status;
+    window window;
+    if (!HAS(image, size_tag) || VALUE(image, size_tag) % 8 != 0)
+        return damaged(image, name, NULL, "the array of initialisers or finalisers has no size");
+    if (window_open(image, VALUE(image, tag), VALUE(image, size_tag) / 8, &window, &status)) {
+        windows one = {&window, 1};
+        status = visit_relocations(image, apply_relocation, &one);
+        if (status == HR_OK) status = check_hooks(image, &window, name);
+    } else if (status == HR_OK) {
+        status = damaged(image, name, NULL, "the array of initialisers or finalisers lies outside the module");
+    }
+    window_close(&window);
+    return status;
+}
+
+static hr_status check_initialisers(image *image) {
+    hr_status status = check_hook(image, DT_INIT, "DT_INIT");
+    if (status == HR_OK) status = check_hook(image, DT_FINI, "DT_FINI");
+    if (status == HR_OK) status = check_hook_array(image, DT_INIT_ARRAY, DT_INIT_ARRAYSZ, "DT_INIT_ARRAY");
+    if (status == HR_OK) status = check_hook_array(image, DT_FINI_ARRAY, DT_FINI_ARRAYSZ, "DT_FINI_ARRAY");
+    return status;
+}
+
+/* ---- P5: sections that have to be in use ---- */
+
+static bool within(const table *table, const Elf64_Shdr *section) {
+    return section->sh_addr >= table->address && inside(section->sh_addr - table->address, section->sh_size, table->size);
+}
+
+/* A tag of the dynamic section that a bit turned into another one leaves a table unused: relocations that nobody
+ * applies, versions that nobody checks. Where there are section headers, each such table has to be in use. */
+static hr_status check_section_use(image *image, uint64_t index) {
+    Elf64_Shdr section = section_at(image, index);
+    if (!(section.sh_flags & SHF_ALLOC) || section.sh_size == 0) return HR_OK;
+    const dynamic *dynamic = &image->dynamic;
+    bool used = true;
+    switch (section.sh_type) {
+    case SHT_DYNAMIC: used = section.sh_addr == dynamic->at.address; break;
+    case SHT_DYNSYM: used = section.sh_addr == image->symbols.address && section.sh_size >= image->symbols.size; break;
+    case SHT_GNU_HASH: used = section.sh_addr == dynamic->gnu_hash; break;
+    case SHT_HASH: used = HAS(image, DT_HASH) && section.sh_addr == VALUE(image, DT_HASH); break;
+    case SHT_GNU_versym: used = section.sh_addr == dynamic->versym; break;
+    case SHT_GNU_verneed: used = section.sh_addr == dynamic->verneed; break;
+    case SHT_GNU_verdef: used = section.sh_addr == dynamic->verdef; break;
+    case SHT_RELA: used = within(&image->relocations, &section) || within(&image->plt_relocations, &section); break;
+    case SHT_RELR: used = within(&image->relr, &section); break;
+    case SHT_INIT_ARRAY:
+        used = HAS(image, DT_INIT_ARRAY) && VALUE(image, DT_INIT_ARRAY) == section.sh_addr &&
+               HAS(image, DT_INIT_ARRAYSZ) && VALUE(image, DT_INIT_ARRAYSZ) == section.sh_size;
+        break;
+    case SHT_FINI_ARRAY:
+        used = HAS(image, DT_FINI_ARRAY) && VALUE(image, DT_FINI_ARRAY) == section.sh_addr &&
+               HAS(image, DT_FINI_ARRAYSZ) && VALUE(image, DT_FINI_ARRAYSZ) == section.sh_size;
+        break;
+    default: break;
+    }
+    return used ? HR_OK : bad_section(image, index, &section, "contradicts the dynamic section");
+}
+
+static hr_status check_section_uses(image *image) {
+    hr_status status = HR_OK;
+    for (uint64_t i = 1; i < image->section_count && status == HR_OK; i++) status = check_section_use(image, i);
+    return status;
 }
 
 /* ---- P11: the manifest ---- */
@@ -1099,14 +1602,14 @@ static hr_status read_manifest_words(image *image, const window *window, hr_mani
     uint32_t count = (uint32_t)window->words[3];
     if (window->kinds[1] != WORD_PLAIN || window->kinds[3] != WORD_PLAIN)
         return bad_manifest(image, NULL, "plain numbers", FIX_POINTERS, "the manifest's numbers are relocated");
-    if (count == 0 || count > ENTRIES_MAX)
-        return bad_manifest(image, textf("%u entries", count).s, textf("1 to %u entries", ENTRIES_MAX).s,
-                            "list at least one slot", "the manifest has an impossible number of entries");
-    if (window->kinds[4] != WORD_ADDRESS)
+    if (count > ENTRIES_MAX)
+        return bad_manifest(image, textf("%u entries", count).s, textf("at most %u entries", ENTRIES_MAX).s,
+                            "split the module", "the manifest has an impossible number of entries");
+    if (count > 0 && window->kinds[4] != WORD_ADDRESS)
         return bad_manifest(image, textf("0x%" PRIx64, window->words[4]).s, "a pointer into this module", FIX_POINTERS,
                             "the pointer to the entries is not relocated");
     /* Before the allocation: a count out of the air must not cost 10 MB. */
-    if (load_of(image, window->words[4], (uint64_t)count * sizeof(hr_patch_entry_v1), true) == NULL)
+    if (count > 0 && load_of(image, window->words[4], (uint64_t)count * sizeof(hr_patch_entry_v1), true) == NULL)
         return bad_manifest(image, textf("%u entries at 0x%" PRIx64, count, window->words[4]).s,
                             "an array inside this module's file", FIX_POINTERS, "the entries lie outside the module");
     hr_manifest *manifest = calloc(1, sizeof *manifest + count * sizeof manifest->entries[0]);
@@ -1118,7 +1621,7 @@ static hr_status read_manifest_words(image *image, const window *window, hr_mani
     status = read_name(image, window, 2, "the module's name", manifest->name);
     if (status == HR_OK) status = read_function(image, window, 5, "on_load", true, &manifest->on_load);
     if (status == HR_OK) status = read_function(image, window, 6, "on_unload", true, &manifest->on_unload);
-    if (status == HR_OK) status = read_entries(image, window->words[4], count, manifest);
+    if (status == HR_OK && count > 0) status = read_entries(image, window->words[4], count, manifest);
     return status;
 }
 
@@ -1243,9 +1746,13 @@ static hr_status check_image(image *image) {
     if (status == HR_OK)
         status = extents(image->bytes, image->size, image->failure, &image->header, &image->section_count);
     if (status == HR_OK) status = check_segments(image);
+    if (status == HR_OK) status = check_sections(image);
     if (status == HR_OK) status = check_dynamic(image);
     if (status == HR_OK) status = check_symbols(image);
+    if (status == HR_OK) status = check_versions(image);
     if (status == HR_OK) status = check_relocations(image);
+    if (status == HR_OK) status = check_section_uses(image);
+    if (status == HR_OK) status = check_initialisers(image);
     return status;
 }
 

@@ -24,36 +24,43 @@ uint64_t hr_reclaim_advance(void) {
 
 static uint32_t active_of(const hr_shard *record) { return __atomic_load_n(&record->active, __ATOMIC_SEQ_CST); }
 
-/* The acquire load of active pairs with hr_leave's release: what the caller did with the old table is over. */
-static bool holds(const hr_shard *record, uint64_t epoch) {
-    return active_of(record) != 0 && __atomic_load_n(&record->epoch, __ATOMIC_RELAXED) < epoch;
+/* The oldest epoch that anybody is active with (UINT64_MAX: nobody is), and who that is. */
+typedef struct hr_look {
+    uint64_t oldest;
+    const hr_shard *who;
+} hr_look;
+
+static void look_at(hr_look *look, const hr_shard *record) {
+    /* The acquire load of active pairs with hr_leave's release, that of epoch with hr_enter's (the caller has left and
+     * entered again in between): what the caller did with an older table is over. */
+    if (active_of(record) == 0) return;
+    uint64_t epoch = __atomic_load_n(&record->epoch, __ATOMIC_ACQUIRE);
+    if (epoch < look->oldest) *look = (hr_look){epoch, record};
+}
+
+static hr_look look_around(void) {
+    hr_look look = {UINT64_MAX, NULL};
+    if (__atomic_load_n(&hr.unprotected, __ATOMIC_SEQ_CST) != 0) look.oldest = 0;
+    uint32_t count = __atomic_load_n(&hr.box->shard_count, __ATOMIC_SEQ_CST);
+    for (uint32_t i = 0; i < count; i++) look_at(&look, hr_blackbox_shard(i));
+    for (hr_guest *guest = __atomic_load_n(&hr.guests, __ATOMIC_SEQ_CST); guest; guest = guest->next)
+        look_at(&look, &guest->record);
+    return look;
 }
 
 static void name_blocker(const hr_shard *record) {
-    uint32_t active = active_of(record);
-    uint32_t thread = __atomic_load_n(&record->thread, __ATOMIC_RELAXED);
-    if (hr.box->blocked_thread != thread) {
-        hr.box->blocked_since = hr_realtime_ns();
-        hr.box->blocked_thread = thread;
-    }
+    uint32_t active = record ? active_of(record) : 0;
+    uint32_t thread = record ? __atomic_load_n(&record->thread, __ATOMIC_RELAXED) : 0;
+    if (thread != 0 && hr.box->blocked_thread != thread) hr.box->blocked_since = hr_realtime_ns();
+    hr.box->blocked_thread = thread;
     hr.box->blocked_slot = active > HR_ACTIVE_FRAME ? active - 1 : 0;
 }
 
 bool hr_reclaim_quiescent(uint64_t epoch) {
-    if (__atomic_load_n(&hr.unprotected, __ATOMIC_SEQ_CST) != 0) return false;
-    uint32_t count = __atomic_load_n(&hr.box->shard_count, __ATOMIC_SEQ_CST);
-    for (uint32_t i = 0; i < count; i++) {
-        if (!holds(hr_blackbox_shard(i), epoch)) continue;
-        name_blocker(hr_blackbox_shard(i));
-        return false;
-    }
-    for (hr_guest *guest = __atomic_load_n(&hr.guests, __ATOMIC_SEQ_CST); guest; guest = guest->next) {
-        if (!holds(&guest->record, epoch)) continue;
-        name_blocker(&guest->record);
-        return false;
-    }
-    hr.box->blocked_thread = 0;
-    return true;
+    hr_look look = look_around();
+    bool quiescent = look.oldest >= epoch;
+    name_blocker(quiescent ? NULL : look.who);
+    return quiescent;
 }
 
 void hr_reclaim_table(hr_table *table) {
@@ -63,10 +70,13 @@ void hr_reclaim_table(hr_table *table) {
     hr.retired_count++;
 }
 
-/* Newest first in the list: whoever is quiescent for one table is so for all behind it. */
+/* Newest first in the list: whoever is quiescent for one table is so for all behind it. One look serves all: while a
+ * caller stays inside, thousands may wait. */
 void hr_reclaim_tables(void) {
+    if (hr.retired_tables == NULL) return;
+    hr_look look = look_around();
     hr_table **link = &hr.retired_tables;
-    while (*link && !hr_reclaim_quiescent((*link)->retired_at)) link = &(*link)->next;
+    while (*link && (*link)->retired_at > look.oldest) link = &(*link)->next;
     hr_table *table = *link;
     *link = NULL;
     while (table) {
@@ -75,5 +85,6 @@ void hr_reclaim_tables(void) {
         hr.retired_count--;
         table = next;
     }
+    name_blocker(hr.retired_tables ? look.who : NULL);
     hr.box->retired_tables = hr.retired_count;
 }

@@ -6,11 +6,14 @@
 #include <unistd.h>
 
 hr_global hr = {
-    .lock = PTHREAD_MUTEX_INITIALIZER, .once = PTHREAD_ONCE_INIT, .capacity = HR_SLOTS_DEFAULT, .box_fd = -1, .stage_lock = -1};
+    .lock = PTHREAD_MUTEX_INITIALIZER, .once = PTHREAD_ONCE_INIT, .capacity = HR_SLOTS_DEFAULT + 1, .box_fd = -1, .stage_lock = -1};
 
 /* ---- start and fork ---- */
 
-static void before_fork(void) { pthread_mutex_lock(&hr.lock); }
+static void before_fork(void) {
+    pthread_mutex_lock(&hr.lock);
+    hr_shards_before_fork();
+}
 
 static void after_fork(void) { pthread_mutex_unlock(&hr.lock); }
 
@@ -65,7 +68,6 @@ hr_status hr_ready(void) {
 hr_status hr_configure(uint32_t slots) {
     if (slots > HR_SLOTS_MAX || __atomic_load_n(&hr.ready, __ATOMIC_ACQUIRE)) return HR_E_USAGE;
     if (slots != 0) hr.capacity = slots + 1; /* index 0 is no slot */
-    if (hr.capacity > HR_SLOTS_MAX) hr.capacity = HR_SLOTS_MAX;
     return HR_OK;
 }
 
@@ -135,6 +137,7 @@ hr_status hr_slot_create(hr_runtime *runtime, const char *symbol, uint32_t *inde
     memset(slot, 0, sizeof *slot);
     hr_copy_text(slot->symbol, sizeof slot->symbol, symbol);
     slot->runtime = runtime;
+    slot->born = (uint32_t)hr_dispatch.table->generation;
     slot->function = hr_unresolved;
     *place(runtime, symbol) = chosen;
     *index = chosen;
@@ -244,10 +247,23 @@ hr_status hr_declare(hr_runtime *runtime, hr_slot *slot) {
         hr_blackbox_begin();
         hr_blackbox_slot(index, false, 0);
         hr_blackbox_end();
+        __atomic_store_n(&slot->born, hr.slots[index].born, __ATOMIC_RELAXED);
         __atomic_store_n(&slot->index, index, __ATOMIC_RELEASE); /* partner: the callers' load of index (I4) */
     }
     pthread_mutex_unlock(&hr.lock);
     return status;
+}
+
+/* Writes the index alone: other threads may be calling, and so reading, this very handle. */
+bool hr_slot_share(hr_slot *slot) {
+    pthread_mutex_lock(&hr.lock);
+    uint32_t index = hr_slot_lookup(&hr.first, slot->symbol);
+    if (index) {
+        __atomic_store_n(&slot->born, hr.slots[index].born, __ATOMIC_RELAXED);
+        __atomic_store_n(&slot->index, index, __ATOMIC_RELEASE);
+    }
+    pthread_mutex_unlock(&hr.lock);
+    return index != 0;
 }
 
 hr_status hr_find(hr_runtime *runtime, const char *symbol, hr_slot *slot) {
@@ -260,6 +276,7 @@ hr_status hr_find(hr_runtime *runtime, const char *symbol, hr_slot *slot) {
     else {
         slot->symbol = hr.slots[index].symbol;
         slot->fallback = hr.slots[index].fallback;
+        __atomic_store_n(&slot->born, hr.slots[index].born, __ATOMIC_RELAXED);
         __atomic_store_n(&slot->index, index, __ATOMIC_RELEASE);
     }
     pthread_mutex_unlock(&hr.lock);

@@ -3,8 +3,8 @@
  * Invariants:
  *  S1  A shard belongs to at most one living thread; it is taken by compare-and-swap of `thread` from 0 and never reset,
  *      so its counters only grow and the sum over all shards is exact.
- *  S2  A shard is given back with active == 0, in the thread's last round of thread-specific destructors, so that slot
- *      calls made by other destructors still have it.
+ *  S2  A shard is given back with active == 0, in the thread's last round but one of thread-specific destructors: slot
+ *      calls made by other destructors before have it, later ones take another (found again when the thread is dead).
  *  S3  Threads beyond the shards hold a guest record of their own (the reclaimer watches it like a shard) and count in
  *      the last shard by atomic additions. Guest records are never freed, only taken again.
  *  S4  Without membarrier no thread gets hr_thread_shard; all go through the detached calls, which fence. */
@@ -21,9 +21,14 @@ static __thread struct {
     hr_shard *record; /* its shard (S4) or its guest's record (S3) */
     hr_guest *guest;
     unsigned rounds;
+    uint32_t forked_active; /* of the record, at a fork */
+    uint64_t forked_epoch;
 } own;
 
 #define SHARED (HR_BOX_SHARDS - 1)
+
+/* S2: the very last round belongs to sanitizers, which take a thread's own bookkeeping down in it. */
+#define LAST_ROUND (PTHREAD_DESTRUCTOR_ITERATIONS - 1)
 
 static bool take(hr_shard *shard, uint32_t expected, uint32_t thread) {
     return __atomic_load_n(&shard->thread, __ATOMIC_RELAXED) == expected &&
@@ -71,8 +76,8 @@ static hr_guest *take_guest(void) {
 }
 
 static void give_back(void *unused) {
-    if (++own.rounds < PTHREAD_DESTRUCTOR_ITERATIONS) {
-        pthread_setspecific(hr.thread_key, unused); /* S2: once more, until the last round */
+    if (++own.rounds < LAST_ROUND) {
+        pthread_setspecific(hr.thread_key, unused); /* S2: once more */
         return;
     }
     hr_shard *record = own.record;
@@ -114,7 +119,15 @@ struct hr_shard *hr_thread_attach(void) {
     return hr_thread_shard;
 }
 
-/* The child of a fork has this thread alone; its block is new and empty, at the old address. */
+/* In the parent: in the child its own record is out of reach when the block has been replaced, and the parent goes on. */
+void hr_shards_before_fork(void) {
+    if (own.record == NULL) return;
+    own.forked_active = own.record->active;
+    own.forked_epoch = own.record->epoch;
+}
+
+/* The child of a fork has this thread alone; its block is new and empty, at the old address. The thread may be inside a
+ * call or a frame, and then still holds what it held. */
 void hr_shards_forked(void) {
     hr_shard *record = own.record;
     for (hr_guest *guest = hr.guests; guest; guest = guest->next) {
@@ -124,6 +137,8 @@ void hr_shards_forked(void) {
     }
     if (record == NULL) return;
     record->thread = hr_platform_thread_id();
+    record->epoch = own.forked_epoch;
+    record->active = own.forked_active;
     if (own.guest == NULL) {
         uint64_t offset = (uint64_t)((char *)record - (char *)hr_blackbox_shard(0));
         hr.box->shard_count = (uint32_t)(offset / hr_blackbox_shard_stride()) + 1;
@@ -144,7 +159,7 @@ uint64_t hr_shards_sum(uint32_t index) {
 static uint32_t enter_fenced(hr_shard *record, uint32_t number) {
     uint32_t previous = __atomic_load_n(&record->active, __ATOMIC_RELAXED);
     if (previous == 0)
-        __atomic_store_n(&record->epoch, __atomic_load_n(&hr_dispatch.epoch, __ATOMIC_ACQUIRE), __ATOMIC_RELAXED);
+        __atomic_store_n(&record->epoch, __atomic_load_n(&hr_dispatch.epoch, __ATOMIC_ACQUIRE), __ATOMIC_RELEASE);
     /* Partner: the sequentially consistent loads of active in reclaim.c; no membarrier reaches this thread's order
      * where there is none. */
     __atomic_exchange_n(&record->active, number, __ATOMIC_SEQ_CST);
@@ -176,7 +191,10 @@ static int32_t call_on(hr_shard *record, const hr_table *table, hr_slot *slot, v
     uint32_t index = __atomic_load_n(&slot->index, __ATOMIC_ACQUIRE);
     uint32_t previous = enter_fenced(record, index + 1);
     count_detached(index);
-    if (table == NULL || index >= __atomic_load_n(&table->count, __ATOMIC_ACQUIRE)) table = table_now();
+    /* The count as well: handles that other languages copy may lack `born`. */
+    if (table == NULL || (uint32_t)table->generation < __atomic_load_n(&slot->born, __ATOMIC_RELAXED) ||
+        index >= __atomic_load_n(&table->count, __ATOMIC_ACQUIRE))
+        table = table_now();
     int32_t result = hr_invoke(slot, table, index, state, input, output);
     hr_leave(record, previous);
     return result;

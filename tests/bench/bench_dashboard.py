@@ -2,14 +2,16 @@
 
     python tests/bench/bench_dashboard.py [SECONDS]
 
-It draws 100 x 30 into a pseudo-terminal that is read all the time, four times a second, and counts the processor time of
-the dashboard's thread. The producer's own work (which is the runner's, not the dashboard's) is printed beside it.
+It draws 100 x 30 into a pseudo-terminal that is read all the time, four times a second, and counts the processor time
+of the dashboard's thread. The producer's own work (which is the runner's) is printed beside it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
+import struct
 import sys
 import termios
 import threading
@@ -22,9 +24,10 @@ from rich.console import Console
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+from scenes import NOW, many, rejected  # noqa: E402
+
 from hotreload.meter import HostView  # noqa: E402
 from hotreload.reporters import dashboard, ui  # noqa: E402
-from scenes import NOW, many, rejected  # noqa: E402
 
 SLOTS = 1000
 BUDGET = 0.02
@@ -48,7 +51,7 @@ def main() -> None:
 def measure(seconds: float, sort: ui.Sort) -> tuple[float, int, int, float]:
     """Share of a core, frames, bytes written, and the share of the thread that feeds it."""
     master, slave = pty.openpty()
-    termios.tcsetwinsize(slave, (30, 100)) if hasattr(termios, "tcsetwinsize") else _set_size(slave, 30, 100)
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
     size = [0]
     reader = threading.Thread(target=_read, args=(master, size), daemon=True)
     reader.start()
@@ -86,13 +89,6 @@ class Counted(dashboard.Dashboard):
     def _draw(self) -> None:
         super()._draw()
         self.frames += 1
-
-
-def _set_size(descriptor: int, rows: int, columns: int) -> None:
-    import fcntl
-    import struct
-
-    fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 
 def _read(master: int, size: list[int]) -> None:

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from rich.console import Console  # noqa: E402
+from scenes import HOST, child, failed_build, many, rejected, session, synth  # noqa: E402
 
 from hotreload.meter import HostView  # noqa: E402
 from hotreload.model import EventKind, Record  # noqa: E402
@@ -24,7 +25,6 @@ from hotreload.reporters import Reporter  # noqa: E402
 from hotreload.reporters.dashboard import Dashboard  # noqa: E402
 from hotreload.reporters.plain import PlainReporter  # noqa: E402
 from hotreload.session import Clear, Command, Dismiss, Quit, RollBack, State, TogglePause  # noqa: E402
-from scenes import HOST, child, failed_build, many, rejected, session, synth  # noqa: E402
 
 SCENES = {
     "normal": lambda: (session(), synth()),

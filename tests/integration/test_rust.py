@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -17,7 +22,14 @@ CRATE = REPOSITORY / "shim" / "rust"
 EXAMPLE = REPOSITORY / "examples" / "counter-rust"
 FEATURES = {"default": [], "off": ["--features", "off"], "module": ["--no-default-features"]}
 
-pytestmark = pytest.mark.skipif(shutil.which("cargo") is None, reason="cargo is not installed")
+TOOL = (sys.executable, "-m", "hotreload")
+needs_tool = pytest.mark.skipif(find_spec("hotreload._shim") is None, reason="the Python package is not built")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cargo(require_tool: Callable[..., Path]) -> Path:
+    """Every test here needs cargo."""
+    return require_tool("cargo")
 
 
 def run(*command: str | Path, cwd: Path, target: Path | None = None, **environment: str) -> str:
@@ -41,7 +53,7 @@ def run(*command: str | Path, cwd: Path, target: Path | None = None, **environme
 
 
 @pytest.fixture(scope="session")
-def target(pytestconfig: pytest.Config) -> Path:
+def target(cargo: Path, pytestconfig: pytest.Config) -> Path:
     """One cargo target directory for all packages, kept between runs: few builds."""
     assert pytestconfig.cache is not None
     return pytestconfig.cache.mkdir("rust-target")
@@ -149,50 +161,108 @@ def test_the_host_without_arguments_is_served_and_steps(served: tuple[subprocess
     assert lines == [f"step {number}: value {number} (implementation 0)\n" for number in (1, 2, 3)]
 
 
-def hotreload(*arguments: str | Path, runtime: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["hotreload", *map(str, arguments)],
-        env={**os.environ, "XDG_RUNTIME_DIR": str(runtime)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=60,
-    )
+def edit(source: Path, step: int) -> None:
+    """What the user does: another number for the one constant."""
+    source.write_text(re.sub(r"STEP: i64 = \d+", f"STEP: i64 = {step}", source.read_text()))
 
 
-def read_until(host: subprocess.Popen[str], text: str) -> str:
-    """The first line with ``text``; fails by the end of the output or after a minute of lines."""
+def values_until_step(host: subprocess.Popen[str], step: int) -> tuple[int, int]:
+    """Reads the host's lines up to the first two whose values differ by ``step``; returns those values."""
     assert host.stdout is not None
     end = time.monotonic() + 60
+    last = 0
     for line in host.stdout:
-        if text in line:
-            return line
-        assert time.monotonic() < end, f"no {text!r}"
-    raise AssertionError(f"the host ended before {text!r}")
+        found = re.search(r"value (-?\d+)", line)
+        value = int(found[1]) if found else 0
+        if value - last == step:
+            return last, value
+        assert time.monotonic() < end, f"no step of {step}; the last line: {line}"
+        last = value
+    raise AssertionError(f"the host ended before a step of {step}")
 
 
-@pytest.mark.skipif(shutil.which("hotreload") is None, reason="the hotreload command is not installed")
-def test_an_edit_of_the_constant_reaches_the_running_host(
+@needs_tool
+def test_hotreload_load_reaches_the_running_host(
     served: tuple[subprocess.Popen[str], Path], tree: Path, target: Path
 ) -> None:
     host, runtime = served
     package = tree / "examples/counter-rust/counter-patch"
-    source = package / "src/lib.rs"
-    before = 0
-    for step in (100, 7777):
-        source.write_text(re.sub(r"STEP: i64 = \d+", f"STEP: i64 = {step}", source.read_text()))
+    kept = 0
+    for step in (1000, 7777):
+        edit(package / "src/lib.rs", step)
         run("cargo", "build", "--release", cwd=package, target=target)
-        done = hotreload("load", target / "release/libcounter_patch.so", runtime=runtime)
-        assert done.returncode == 0, done.stdout
-        read_until(host, "(implementation 3)")
-        assert host.stdout is not None
-        first, second = (int(re.findall(r"value (\d+)", host.stdout.readline())[0]) for _ in range(2))
-        assert first > before, "the counter's value is kept"
-        if step == 7777:
-            while second - first == 100:  # lines that were in the pipe before the swap
-                first, second = second, int(re.findall(r"value (\d+)", host.stdout.readline())[0])
-        assert second - first == step
-        before = second
+        module = target / "release/libcounter_patch.so"
+        run(*TOOL, "load", module, cwd=REPOSITORY, XDG_RUNTIME_DIR=str(runtime))
+        before, after = values_until_step(host, step)
+        assert before >= kept, "the counter's value is kept"
+        kept = after
+
+
+@needs_tool
+def test_the_call_path_written_in_rust_counts(served: tuple[subprocess.Popen[str], Path]) -> None:
+    host, runtime = served
+    assert host.stdout is not None
+
+    def last_step(lines: Iterable[str]) -> int:
+        return max(int(number) for line in lines for number in re.findall(r"^step (\d+):", line))
+
+    before = last_step(host.stdout.readline() for _ in range(20))
+    listing = run(*TOOL, "slots", "--json", cwd=REPOSITORY, XDG_RUNTIME_DIR=str(runtime))
+    (entry,) = (entry for entry in json.loads(listing) if entry["host"]["pid"] == host.pid)
+    (slot,) = entry["slots"]
+    host.kill()
+    after = last_step(host.stdout)
+    assert slot["symbol"] == "counter.step"
+    assert before <= slot["calls"] <= after + 1  # killed between the call and its line
+
+
+@pytest.fixture
+def watching(served: tuple[subprocess.Popen[str], Path], tree: Path) -> Iterator[subprocess.Popen[str]]:
+    """``hotreload watch target/release --json`` in the package that is edited, before its first build."""
+    watcher = subprocess.Popen(
+        [*TOOL, "watch", tree / "examples/counter-rust/counter-patch/target/release", "--json"],
+        cwd=REPOSITORY,
+        env={**os.environ, "XDG_RUNTIME_DIR": str(served[1])},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    silence = threading.Timer(120, watcher.kill)  # ends a test that waits for an event which never comes
+    silence.start()
+    yield watcher
+    silence.cancel()
+    watcher.send_signal(signal.SIGINT)
+    try:
+        watcher.wait(timeout=20)
+    finally:
+        watcher.kill()
+        assert watcher.stdout is not None
+        watcher.stdout.close()
+
+
+@needs_tool
+def test_watch_brings_every_cargo_build_into_the_running_host(
+    served: tuple[subprocess.Popen[str], Path], watching: subprocess.Popen[str], tree: Path
+) -> None:
+    host, _ = served
+    package = tree / "examples/counter-rust/counter-patch"
+    assert watching.stdout is not None
+    events = (json.loads(line) for line in watching.stdout)
+    assert next(event for event in events if event["event"] == "attach")["host"]["pid"] == host.pid
+    kept = 0
+    for version, step in enumerate((2000, 3333, 4444), 1):
+        edit(package / "src/lib.rs", step)
+        run("cargo", "build", "--release", cwd=package)
+        seen = []
+        for event in events:
+            seen.append(event)
+            if event["event"] == "swap":
+                break
+        verdicts = [event["event"] for event in seen if event["event"] in {"swap", "same", "reject", "rollback"}]
+        assert verdicts == ["swap"], seen
+        assert seen[-1]["slots"] == [{"symbol": "counter.step", "from": version - 1, "to": version}]
+        before, after = values_until_step(host, step)
+        assert before >= kept, "the counter's value is kept"
+        kept = after
 
 
 # ---- the published hotpatch-rs ----
@@ -279,7 +349,7 @@ def ours(name: str = "hotpatch-rs", options: str = "") -> str:
 
 
 @pytest.fixture(scope="session")
-def published(tmp_path_factory: pytest.TempPathFactory) -> None:
+def published(cargo: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Skips where crates.io cannot be reached and nothing is cached."""
     probe = package(tmp_path_factory.mktemp("probe"), "probe", PUBLISHED, "fn main() {}", main=True)
     done = subprocess.run(["cargo", "fetch"], cwd=probe, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -343,8 +413,8 @@ def test_both_hosts_refuse_alike(hosts: dict[str, Path], tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("module", ["ours-renamed", "ours-import"])
-def test_a_module_carries_nothing_of_the_shim(modules: dict[str, Path], module: str) -> None:
+def test_a_module_carries_nothing_of_the_shim(hosts: dict[str, Path], modules: dict[str, Path], module: str) -> None:
     """With default features, too: a second shim in a module would be dead weight with thread-local storage."""
-    content = modules[module].read_bytes()
-    assert b"HOTPATCH_MODULE_V1" in content
-    assert b"hr_thread_shard" not in content and b"E-TRUNCATED" not in content
+    text_of_the_shim = b"E-TRUNCATED"
+    assert text_of_the_shim in hosts["ours"].read_bytes()
+    assert text_of_the_shim not in modules[module].read_bytes()

@@ -40,7 +40,7 @@ def test_20000_changes_under_callers(cc: str) -> None:
     counts = {name: int(number) for number, name in found}
     changed = re.search(r"^(\d+) changes", printed, re.MULTILINE)
     assert changed is not None and int(changed[1]) >= 20_000, printed
-    assert counts["loads"] >= 200 and counts["rollbacks"] >= 99, printed
+    assert counts["loads"] >= 200 and counts["rollbacks"] >= 90, printed
     assert counts["publications"] > 5_000 and counts["refused"] > 2_000, printed
 
 

@@ -37,7 +37,7 @@ typedef struct hr_slot {
     const char *symbol;
     hr_patch_fn fallback; /* may be null: calls return HR_UNRESOLVED until a module implements the slot */
     uint32_t index;       /* into the dispatch table; 0: not declared yet (the first call does it) */
-    uint32_t reserved;
+    uint32_t born;        /* generation of the first table that has the slot; indices are used again */
 } hr_slot;
 
 /* The version of the shim, "major.minor.patch". */

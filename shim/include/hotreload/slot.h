@@ -31,7 +31,7 @@ typedef struct hr_entry {
 } hr_entry;
 
 typedef struct hr_table {
-    uint64_t generation;
+    uint64_t generation; /* +1 with every table published */
     uint32_t count;
     uint32_t capacity;
     struct hr_table *next; /* the reclaimer's list */
@@ -104,8 +104,10 @@ static inline uint32_t hr_enter(hr_shard *shard, uint32_t number) {
     uint32_t previous = __atomic_load_n(&shard->active, __ATOMIC_RELAXED);
     if (previous == 0) {
         /* Partner: the release increment in reclaim.c. An epoch read here makes every table published before it visible
-         * to the load of the table below. A nested call keeps its outermost caller's epoch: it protects more. */
-        __atomic_store_n(&shard->epoch, __atomic_load_n(&hr_dispatch.epoch, __ATOMIC_ACQUIRE), __ATOMIC_RELAXED);
+         * to the load of the table below. A nested call keeps its outermost caller's epoch: it protects more.
+         * Released: a reclaimer that sees the new epoch beside the `active` of the call before must have all that that
+         * call did behind it. */
+        __atomic_store_n(&shard->epoch, __atomic_load_n(&hr_dispatch.epoch, __ATOMIC_ACQUIRE), __ATOMIC_RELEASE);
     }
 #ifdef HR_FENCED
     __atomic_exchange_n(&shard->active, number, __ATOMIC_SEQ_CST);
@@ -165,9 +167,12 @@ static inline hr_frame hr_frame_begin(void) {
 static inline int32_t hr_frame_call(hr_frame *frame, hr_slot *slot, void *state, const void *input, void *output) {
     hr_shard *shard = frame->shard;
     uint32_t index = __atomic_load_n(&slot->index, __ATOMIC_ACQUIRE);
-    if (HR_UNLIKELY(!shard || index >= __atomic_load_n(&frame->table->count, __ATOMIC_ACQUIRE)))
+    /* The frame's table may have been made before the slot: then its entry is missing, or that of a slot freed since. */
+    if (HR_UNLIKELY(!shard || (uint32_t)frame->table->generation < __atomic_load_n(&slot->born, __ATOMIC_RELAXED)))
         return hr_frame_call_detached(frame, slot, state, input, output);
-    uint32_t previous = hr_enter(shard, index + 1);
+    /* The frame is active already: its epoch stands, and what this call needs is pinned. Only `active` has to tell. */
+    uint32_t previous = __atomic_load_n(&shard->active, __ATOMIC_RELAXED);
+    __atomic_store_n(&shard->active, index + 1, __ATOMIC_RELAXED);
     hr_count(shard, index);
     int32_t result = hr_invoke(slot, frame->table, index, state, input, output);
     hr_leave(shard, previous);

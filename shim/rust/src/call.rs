@@ -71,7 +71,8 @@ pub(crate) unsafe fn frame_call(
     // across the implementation, which may call through the same frame.
     unsafe {
         let Frame { table, shard, .. } = *frame;
-        if shard.is_null() || index >= (*table).count.load(Acquire) {
+        // The low 32 bits, as in C: the frame's table may be older than the slot.
+        if shard.is_null() || ((*table).generation as u32) < slot.born.load(Relaxed) {
             return ffi::hr_frame_call_detached(frame, slot, state, input, output);
         }
         let previous = enter(shard, index + 1);
@@ -112,8 +113,8 @@ unsafe fn enter(shard: *mut Shard, number: u32) -> u32 {
     unsafe {
         let previous = (*shard).active.load(Relaxed);
         if previous == 0 {
-            // Partner: the release increment in reclaim.c. See hr_enter.
-            (*shard).epoch.store(hr_dispatch.epoch.load(Acquire), Relaxed);
+            // Partners: the release increment in reclaim.c, and its acquire load of this epoch. See hr_enter.
+            (*shard).epoch.store(hr_dispatch.epoch.load(Acquire), Release);
         }
         (*shard).active.store(number, Relaxed);
         compiler_fence(SeqCst); // I2: the compiler keeps the order, membarrier makes the processor do so

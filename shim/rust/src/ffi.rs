@@ -41,7 +41,14 @@ pub(crate) struct Slot {
     pub fallback: Option<PatchFn>,
     /// Atomic: the shim publishes it while other threads call the slot (I4).
     pub index: AtomicU32,
-    pub reserved: u32,
+    pub born: AtomicU32,
+}
+
+impl Slot {
+    /// A slot that has not been declared; also a place for hr_find.
+    pub(crate) const fn undeclared(symbol: *const c_char, fallback: Option<PatchFn>) -> Self {
+        Self { symbol, fallback, index: AtomicU32::new(0), born: AtomicU32::new(0) }
+    }
 }
 
 #[repr(C)]
@@ -150,7 +157,7 @@ pub(crate) struct Report {
 }
 
 const _: () = {
-    assert!(size_of::<Slot>() == 24 && offset_of!(Slot, index) == 16);
+    assert!(size_of::<Slot>() == 24 && offset_of!(Slot, index) == 16 && offset_of!(Slot, born) == 20);
     assert!(size_of::<Entry>() == 16);
     assert!(offset_of!(Table, count) == 8 && offset_of!(Table, entries) == 32);
     assert!(offset_of!(Shard, active) == 8 && offset_of!(Shard, calls) == 64);

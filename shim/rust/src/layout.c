@@ -4,14 +4,17 @@
 #include <hotreload/hotreload.h>
 
 #define SIZE(type, bytes) _Static_assert(sizeof(type) == (bytes), #type ": change ffi.rs too")
-#define OFFSET(type, field, bytes) _Static_assert(offsetof(type, field) == (bytes), #type "." #field ": change ffi.rs too")
+#define OFFSET(type, field, bytes)                                                                                     \
+    _Static_assert(offsetof(type, field) == (bytes), #type "." #field ": change ffi.rs too")
 
 SIZE(hr_patch_entry_v1, 24);
 SIZE(hr_patch_module_v1, 56);
 SIZE(hr_status, 4);
 SIZE(hr_slot, 24);
 OFFSET(hr_slot, index, 16);
+OFFSET(hr_slot, born, 20);
 SIZE(hr_entry, 16);
+OFFSET(hr_table, generation, 0);
 OFFSET(hr_table, count, 8);
 OFFSET(hr_table, entries, 32);
 OFFSET(hr_shard, active, 8);

@@ -3,8 +3,10 @@
 //! A slot called by name is looked up at every call. A read lock around a `HashMap` costs ten times the call on one
 //! thread and thirty times on two, because all readers write to the lock; here a reader writes nothing.
 //!
-//! N1  A table is published with all its names: the release store of `table` is the partner of the acquire load in `get`.
-//! N2  A place goes from null to an entry, or from an entry to another one of the same name; it never becomes null again.
+//! N1  A table is published with all its names: the release store of `table` is the partner of the acquire load in
+//!     `get`.
+//! N2  A place goes from null to an entry, or from an entry to another one of the same name; it never becomes null
+//!     again.
 //! N3  Tables and entries that were ever published are freed with the map alone, so that a reader may hold on to them.
 //!     Tables double: all old ones together are smaller than the newest.
 

@@ -140,8 +140,8 @@ impl HotpatchRuntime {
     /// The context, `input` and `output` are what every implementation of the slot expects, now and after every load.
     pub unsafe fn call_raw(&self, symbol: &str, input: *const c_void, output: *mut c_void) -> Result<i32> {
         let handle = self.handle(symbol)?;
-        let slot =
-            ffi::Slot { symbol: null(), fallback: handle.fallback, index: AtomicU32::new(handle.index), reserved: 0 };
+        // `born` is for frames alone, which this API does not have.
+        let slot = ffi::Slot { index: AtomicU32::new(handle.index), ..ffi::Slot::undeclared(null(), handle.fallback) };
         // SAFETY: the index is this runtime's, which `self` keeps alive; the rest is the caller's promise. No lock is
         // held: the implementation may use the runtime.
         Ok(unsafe { call::call(&slot, self.context.load(Ordering::Acquire), input, output) })
@@ -221,7 +221,7 @@ impl HotpatchRuntime {
     fn find(&self, symbol: &str) -> Result<Handle> {
         let missing = |_| HotpatchError::SymbolNotFound(symbol.to_owned());
         let name = report::c_string(symbol.as_bytes(), "the symbol").map_err(missing)?;
-        let mut slot = ffi::Slot { symbol: null(), fallback: None, index: AtomicU32::new(0), reserved: 0 };
+        let mut slot = ffi::Slot::undeclared(null(), None);
         // SAFETY: valid pointers.
         report::check(unsafe { ffi::hr_find(self.runtime.as_ptr(), name.as_ptr(), &mut slot) }).map_err(missing)?;
         let handle = Handle { index: slot.index.into_inner(), fallback: slot.fallback, declared: false };
@@ -231,7 +231,7 @@ impl HotpatchRuntime {
 
     fn declare(&self, symbol: &str, fallback: PatchFn) -> core::result::Result<u32, Error> {
         let name = report::c_string(symbol.as_bytes(), "the symbol")?;
-        let slot = ffi::Slot { symbol: name.as_ptr(), fallback: Some(fallback), index: AtomicU32::new(0), reserved: 0 };
+        let slot = ffi::Slot::undeclared(name.as_ptr(), Some(fallback));
         // SAFETY: valid pointers; the registry copies the name and keeps no address of the slot.
         report::check(unsafe { ffi::hr_declare(self.runtime.as_ptr(), &slot) })?;
         Ok(slot.index.into_inner())

@@ -5,7 +5,7 @@ use core::ffi::{c_void, CStr};
 use core::fmt;
 use core::marker::PhantomData;
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::Ordering;
 
 use crate::abi::PatchFn;
 use crate::error::Error;
@@ -83,8 +83,7 @@ impl<S, I, O> Slot<S, I, O> {
 
     const fn raw(symbol: &'static CStr, fallback: Option<PatchFn>) -> Self {
         assert!(is_valid_name(symbol), "a symbol has 1 to 127 bytes");
-        let raw = ffi::Slot { symbol: symbol.as_ptr(), fallback, index: AtomicU32::new(0), reserved: 0 };
-        Self { raw, types: PhantomData }
+        Self { raw: ffi::Slot::undeclared(symbol.as_ptr(), fallback), types: PhantomData }
     }
 
     /// The slot's symbol.

@@ -154,6 +154,24 @@ fn a_frame_runs_one_generation() {
 }
 
 #[test]
+fn a_frame_calls_slots_that_are_younger_than_itself() {
+    static YOUNG: Add = Slot::new(c"young.add", add_one);
+    static YOUNGER: Add = Slot::new(c"younger.add", add_one);
+    let module = adder("younger", "younger.add", 1, 10);
+    let mut output = 0;
+    frame(|frame| {
+        YOUNG.declare().unwrap();
+        assert_eq!((frame.call(&YOUNG, &mut 0, &1, &mut output), output), (0, 1));
+        load(&module).unwrap();
+        assert_eq!(
+            (frame.call(&YOUNGER, &mut 0, &1, &mut output), output),
+            (0, 10),
+            "its first version is the module's"
+        );
+    });
+}
+
+#[test]
 fn a_transaction_swaps_all_or_nothing() {
     static LEFT: Add = Slot::new(c"both.left", add_one);
     static RIGHT: Add = Slot::new(c"both.right", add_one);

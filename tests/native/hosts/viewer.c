@@ -97,7 +97,7 @@ static void print_events(const hr_box_reader *reader, const hr_box *header) {
         json_pair(stdout, "event", events[i].kind <= HR_EVENT_BLOCKED ? kinds[events[i].kind] : "?");
         json_pair(stdout, "code", hr_status_code(events[i].status));
         json_pair(stdout, "module", events[i].module);
-        json_pair(stdout, "symbols", events[i].symbols);
+        json_pair(stdout, "changes", events[i].changes);
         printf("\"origin\": %u, \"generation\": %llu}", events[i].origin, (unsigned long long)events[i].generation);
     }
     printf("]");

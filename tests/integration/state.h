@@ -1,0 +1,13 @@
+/* What the host of the integration tests shares with its modules. */
+#ifndef STATE_H
+#define STATE_H
+
+#include <stdint.h>
+
+typedef struct host_state {
+    uint64_t count;
+    int32_t veto; /* what on_load is to return */
+    int32_t loads;
+} host_state;
+
+#endif

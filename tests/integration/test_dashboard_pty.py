@@ -1,0 +1,315 @@
+"""The dashboard through a real pseudo-terminal: what a terminal of this size shows, and what keys and resizes do."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyte
+import pytest
+
+PROGRAM = Path(__file__).with_name("dashboard_program.py")
+PATIENCE = 20.0
+"""Seconds until a screen that does not come is a failure; no test waits that long when all is well."""
+
+ENTERED, LEFT = b"\x1b[?1049h", b"\x1b[?1049l"
+
+
+class Terminal:
+    """A program on a pseudo-terminal, and the screen that a terminal emulator makes of what it writes."""
+
+    def __init__(self, scene: str, log: Path, width: int, height: int, environment: Mapping[str, str]) -> None:
+        self.master, slave = pty.openpty()
+        self.screen = pyte.Screen(width, height)
+        self.stream = pyte.ByteStream(self.screen)
+        self.raw = b""
+        self._size(width, height)
+        self.attributes = termios.tcgetattr(slave)
+        self.slave = slave
+        inherited = {k: v for k, v in os.environ.items() if k not in {"NO_COLOR", "COLUMNS", "LINES", "FORCE_COLOR"}}
+        self.process = subprocess.Popen(
+            [sys.executable, str(PROGRAM), scene, str(log)],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            env={**inherited, "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8", "TZ": "UTC", **environment},
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+
+    def _size(self, width: int, height: int) -> None:
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+
+    def resize(self, width: int, height: int) -> None:
+        self.screen.resize(height, width)
+        self._size(width, height)
+
+    def press(self, keys: str) -> None:
+        os.write(self.master, keys.encode())
+
+    @property
+    def lines(self) -> list[str]:
+        return [line.rstrip() for line in self.screen.display]
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+    @property
+    def whole(self) -> bool:
+        """Whether no frame is half read."""
+        return self.raw.rfind(b"\x1b[?2026l") >= self.raw.rfind(b"\x1b[?2026h")
+
+    def read(self, seconds: float) -> bool:
+        """Feed the screen with what comes within the time; False at the end of output."""
+        if not select.select([self.master], [], [], seconds)[0]:
+            return True
+        try:
+            data = os.read(self.master, 65536)
+        except OSError:
+            return False
+        self.raw += data
+        # pyte knows neither synchronised updates nor no-wrap by these numbers; it skips what it does not know.
+        self.stream.feed(data)
+        return bool(data)
+
+    def until(self, shown: Callable[[Terminal], bool]) -> None:
+        """Wait for the screen to be as it should."""
+        end = time.monotonic() + PATIENCE
+        while not (self.whole and shown(self)):
+            assert time.monotonic() < end, f"the screen never came to that:\n{self.text}"
+            assert self.read(0.1) or shown(self), f"the program ended:\n{self.text}"
+
+    def shows(self, text: str) -> None:
+        self.until(lambda terminal: text in terminal.text)
+
+    def hides(self, text: str) -> None:
+        self.until(lambda terminal: text not in terminal.text)
+
+    def ended(self) -> int:
+        """Wait for the end of the program; its exit code."""
+        os.close(self.slave) if self.slave >= 0 else None
+        self.slave = -1
+        end = time.monotonic() + PATIENCE
+        while self.read(0.1) and time.monotonic() < end and self.process.poll() is None:
+            pass
+        while select.select([self.master], [], [], 0.2)[0] and self.read(0.0):
+            pass
+        return self.process.wait(PATIENCE)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        for descriptor in (self.master, self.slave):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+@contextmanager
+def terminal(
+    scene: str, tmp_path: Path, width: int, height: int, environment: Mapping[str, str] | None = None
+) -> Iterator[Terminal]:
+    found = Terminal(scene, tmp_path / "log", width, height, environment or {})
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def log(tmp_path: Path) -> list[str]:
+    path = tmp_path / "log"
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+def test_full_screen_of_100_by_30(tmp_path: Path) -> None:
+    with terminal("rejected", tmp_path, 100, 30) as found:
+        found.shows("synth v7")
+        lines = found.lines
+        assert lines[0].startswith("╭─ hotreload · synth  pid 48213") and lines[0].endswith("● attached ─╮")
+        assert lines[-2].startswith("╰─ generation 9") and lines[-2].endswith("rollbacks ─╯")
+        assert all(line[0] in "╭│├┃╰" and line[99] in "╮│┤┃╯" for line in lines[:-1])
+        assert "✗ synth v8 e81012f4 rejected, nothing was swapped" in found.text
+        assert "expected  abi_version 0x0001" in found.text and "found     abi_version 0x0002" in found.text
+        # The counters move although no key was pressed.
+        before = [line for line in found.lines if "fx.limiter" in line]
+        found.until(lambda now: [line for line in now.lines if "fx.limiter" in line] != before)
+        # Colour: the rejection is red, the table's cursor is not.
+        row = next(index for index, line in enumerate(found.lines) if "rejected, nothing" in line)
+        assert found.screen.buffer[row][5].fg == "red" and found.screen.buffer[row][5].bold
+        found.press("q")
+        assert found.ended() == 0
+    assert log(tmp_path) == ["Quit()"]
+
+
+def test_keys_change_the_screen_and_reach_the_session(tmp_path: Path) -> None:
+    with terminal("rejected", tmp_path, 100, 30) as found:
+        found.shows("▸ synth.render_block")
+        found.press("\x1b[B")
+        found.shows("▸ synth.voice_tick")
+        found.press("kkk")
+        found.shows("▸ fx.reverb")
+        found.shows("b roll back fx")
+        found.press("b")
+        found.shows("the previous code is back")
+        found.press("s")
+        found.shows("sort calls/s")
+        found.press("/voi")
+        found.shows("slots 1 of 6")
+        found.press("\r")
+        found.shows("/ filter")
+        found.press("\x1b")
+        found.shows("slots 1 of 6")
+        found.hides("nothing was swapped")
+        found.press("\x1b")
+        found.shows("slots 6")
+        found.press("\r")
+        found.shows("earlier changes")
+        found.press("?")
+        found.shows("quarantine")
+        found.press("?")
+        found.press("p")
+        found.shows("PAUSED")
+        found.press("c")
+        found.shows("nothing has happened yet")
+        found.press("q")
+        assert found.ended() == 0
+    expected = ["RollBack(pid=48213, module='fx')", "Dismiss()", "TogglePause()", "Clear()", "Quit()"]
+    assert log(tmp_path) == expected
+
+
+def test_an_escape_sequence_may_arrive_in_pieces(tmp_path: Path) -> None:
+    with terminal("normal", tmp_path, 100, 30) as found:
+        found.shows("▸ synth.render_block")
+        found.press("\x1b[")
+        found.press("A")
+        found.shows("▸ seq.next_step")
+
+
+def test_compact_screen_of_60_by_15(tmp_path: Path) -> None:
+    with terminal("rejected", tmp_path, 60, 15) as found:
+        found.shows("synth v7")
+        assert found.lines[0].startswith("hotreload · synth  pid 48213") and found.lines[0].endswith("● attached")
+        assert "✗ synth v8 e81012f4 rejected" in found.text and "E-ABI" in found.text
+        assert "fix       rebuild the module" in found.text and "╭" not in found.text
+        found.press("\x1b")
+        found.hides(" rejected ")
+        found.press("G")
+        found.shows("▸ ui.on_key")
+
+
+def test_one_line_form_of_30_by_5(tmp_path: Path) -> None:
+    with terminal("rejected", tmp_path, 30, 5) as found:
+        found.shows("synth v7")
+        assert found.lines[0] == "✗ E-ABI synth v8 e81012f4"
+        assert found.lines[1].startswith("● synth v7 ")
+        found.press("\x1b")
+        found.until(lambda now: now.lines[0].startswith("● synth v7 "))
+        found.press("q")
+        assert found.ended() == 0
+
+
+def test_a_resize_is_followed_through_all_forms(tmp_path: Path) -> None:
+    with terminal("many", tmp_path, 100, 30) as found:
+        found.shows("slots 1000")
+        assert found.lines[0].startswith("╭─")
+        found.resize(60, 15)
+        found.until(lambda now: now.lines[0].startswith("hotreload · synth") and now.lines[-1].startswith(" q quit"))
+        found.resize(30, 5)
+        found.until(lambda now: now.lines[0].startswith("● synth") and now.lines[-1].startswith(" q quit"))
+        found.resize(120, 40)
+        found.until(lambda now: now.lines[0].endswith("─╮") and now.lines[-1].startswith(" q quit"))
+        assert len(found.lines[0]) == 120 and "LAST 30 S" in found.text
+
+
+def test_a_size_in_the_environment_does_not_stop_resizes(tmp_path: Path) -> None:
+    with terminal("normal", tmp_path, 100, 30, {"COLUMNS": "50", "LINES": "10"}) as found:
+        found.until(lambda now: len(now.lines[0]) == 100 and now.lines[-1].startswith(" q quit"))
+        found.resize(90, 25)
+        found.until(lambda now: len(now.lines[0]) == 90 and now.lines[-1].startswith(" q quit"))
+
+
+def test_no_color_is_respected_and_says_as_much(tmp_path: Path) -> None:
+    with terminal("rejected", tmp_path, 100, 30, {"NO_COLOR": "1"}) as found:
+        found.shows("synth v7")
+        used = {cell.fg for row in found.screen.buffer.values() for cell in row.values()}
+        assert used == {"default"}
+        assert "✗ live" in found.text and "● live" in found.text and "rejected" in found.text
+    with terminal("rejected", tmp_path, 100, 30) as found:
+        found.shows("synth v7")
+        assert {"red", "green", "cyan"} <= {cell.fg for row in found.screen.buffer.values() for cell in row.values()}
+
+
+def test_an_encoding_without_box_characters_gets_ascii(tmp_path: Path) -> None:
+    with terminal("rejected", tmp_path, 100, 30, {"PYTHONIOENCODING": "ascii"}) as found:
+        found.shows("synth v7")
+        assert found.raw.isascii()
+        assert found.lines[0].startswith("+- hotreload . synth") and "x synth v8 e81012f4 rejected" in found.text
+
+
+def test_the_terminal_is_given_back(tmp_path: Path) -> None:
+    with terminal("normal", tmp_path, 100, 30) as found:
+        found.shows("synth v7")
+        during = termios.tcgetattr(found.slave)
+        assert not during[3] & termios.ECHO and not during[3] & termios.ICANON
+        assert found.raw.count(ENTERED) == 1 and LEFT not in found.raw
+        found.press("q")
+        found.until(lambda now: b"the program has ended" in now.raw)
+        assert termios.tcgetattr(found.slave) == found.attributes
+        assert found.raw.index(LEFT) < found.raw.index(b"the program has ended")
+        assert b"\x1b[?25h" in found.raw
+        assert found.ended() == 0
+
+
+def test_ctrl_c_interrupts_and_still_gives_the_terminal_back(tmp_path: Path) -> None:
+    with terminal("normal", tmp_path, 100, 30) as found:
+        found.shows("synth v7")
+        found.press("\x03")
+        found.until(lambda now: LEFT in now.raw and b"KeyboardInterrupt" in now.raw)
+        assert termios.tcgetattr(found.slave) == found.attributes
+        assert found.ended() != 0
+
+
+def test_ctrl_z_does_not_leave_a_broken_terminal_behind(tmp_path: Path) -> None:
+    with terminal("normal", tmp_path, 100, 30) as found:
+        found.shows("▸ synth.render_block")
+        found.press("\x1aj")
+        found.shows("▸ synth.voice_tick")
+
+
+def test_a_terminal_that_vanishes_ends_the_session(tmp_path: Path) -> None:
+    """With SIGHUP ignored (nohup, a dropped connection) nothing else would tell the program."""
+    with terminal("normal", tmp_path, 100, 30) as found:
+        found.shows("synth v7")
+        found.process.send_signal(signal.SIGWINCH)
+        os.close(found.slave)
+        os.close(found.master)
+        found.slave = found.master = -1
+        assert found.process.wait(PATIENCE) != 0 or log(tmp_path)[-1] == "Quit()"
+
+
+@pytest.mark.parametrize("unset", [{}, {"NO_COLOR": "1"}])
+def test_a_pipe_gets_plain_lines(tmp_path: Path, unset: Mapping[str, str]) -> None:
+    result = subprocess.run(
+        [sys.executable, str(PROGRAM), "rejected", str(tmp_path / "log")],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env={**os.environ, "TZ": "UTC", "PYTHONIOENCODING": "utf-8", **unset},
+        timeout=60,
+        check=True,
+    )
+    lines = result.stdout.decode().splitlines()
+    assert "\x1b" not in result.stdout.decode() and result.stderr == b""
+    assert lines[0] == "13:52:31 attach    synth pid 48213  6 slots, shim 0.1.0"
+    assert len(lines) == 11 and "REJECT" in lines[-2] and "fix: rebuild the module" in lines[-2]
