@@ -165,11 +165,6 @@ class Narrate:
 
 
 @dataclass(frozen=True, slots=True)
-class Build:
-    """Run the build command. Only for the first build: the session may not have begun to look for edits by then."""
-
-
-@dataclass(frozen=True, slots=True)
 class Write:
     """Save the source with these edits; the module is then built as after any save."""
 
@@ -193,7 +188,7 @@ class End:
     """The show is over."""
 
 
-Act = Narrate | Build | Write | Cut | TakeBack | End
+Act = Narrate | Write | Cut | TakeBack | End
 
 # ---- scenes ----
 
@@ -206,7 +201,7 @@ class Scene:
     """What it shows, for the summary."""
     says: str
     """Told before it happens."""
-    act: Act
+    act: Act | None
     kind: EventKind
     code: str
     """The record's code; empty accepts any success, ``"!"`` any failure."""
@@ -223,8 +218,8 @@ def scenes(example: Example) -> tuple[Scene, ...]:
     return (
         Scene(
             title="the first build goes live",
-            says=f"{example.host} runs its built-in code; building the module as shipped",
-            act=Build(),
+            says=f"{example.host} starts with its built-in code, and is brought to {example.module}",
+            act=None,  # a session begins with a build by itself
             kind=EventKind.SWAP,
             code="",
             shows=example.first,
@@ -361,7 +356,8 @@ Step = tuple[Play, tuple[Act, ...]]
 
 def begin(example: Example, pace: Pace, now: float) -> Step:
     """The play before its first scene, and the first acts."""
-    play = Play(example, scenes(example), pace, began=now, since=now)
+    # The first scene has nothing to wait for: the session's own start brings it about.
+    play = Play(example, scenes(example), pace, began=now, since=now, phase=Phase.WAITING)
     return play, (Narrate(play.scene.says),)
 
 
@@ -451,7 +447,7 @@ def _on_time(play: Play, now: float) -> Step:
     if now - play.began >= SHOW_SECONDS:
         return _fail(play, f"the show took longer than {SHOW_SECONDS:.0f} s")
     if play.phase is Phase.ANNOUNCED and waited >= play.pace.before:
-        return replace(play, phase=Phase.WAITING, since=now), (play.scene.act,)
+        return replace(play, phase=Phase.WAITING, since=now), (play.scene.act,) if play.scene.act else ()
     if play.phase in (Phase.WAITING, Phase.PROVING) and waited >= SCENE_SECONDS:
         return _fail(play, f"not seen within {SCENE_SECONDS:.0f} s: {_missing(play)}")
     if play.phase is Phase.HOLDING and waited >= play.pace.after:

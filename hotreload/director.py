@@ -97,8 +97,6 @@ class Director:
     def _perform_one(self, act: demo.Act) -> None:
         if isinstance(act, demo.Narrate):
             self._send(session.Note(f"demo: {act.text}"))
-        elif isinstance(act, demo.Build):
-            self._send(session.Rebuild())
         elif isinstance(act, demo.Write):
             self._workshop.write(act.edits)
         elif isinstance(act, demo.Cut):

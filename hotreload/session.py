@@ -26,6 +26,7 @@ from hotreload.model import (
     EventKind,
     Failure,
     Host,
+    Manifest,
     Module,
     Record,
     Report,
@@ -40,6 +41,18 @@ RETRIES = 50
 """How often an output that changed under the host's copy is offered again, before that is reported."""
 FLUSH_SECONDS = 0.01
 """After a build's end, until the last of its outputs has settled."""
+ACCEPTED_KEPT = 8
+REFUSED_KEPT = 256
+"""Refused contents that are remembered of each output."""
+GONE_KEPT = 8
+"""Hosts that are shown after they have gone, at most."""
+
+_GONE = Failure("E-HOST-GONE", "the host has exited", fix="start the host again")
+_UNREADABLE = frozenset({"E-TRUNCATED", "E-IO"})
+"""The host could not read the output: it is being written, or has been deleted since it settled."""
+_RETRIED = _UNREADABLE | {"E-SAFE-POINT"}
+_CIRCUMSTANCES = _RETRIED | {"E-DENIED", "E-LIMIT", "E-MEMORY", "E-UNKNOWN"}
+"""Refusals that say nothing about the content: another host may be offered it."""
 
 
 class BuildPhase(Enum):
@@ -89,6 +102,8 @@ class HostState:
     """Names of the modules that it has run."""
     handled: Mapping[Path, frozenset[int]] = field(default_factory=lambda: MappingProxyType({}))
     """Contents that were offered to it, of each output's newest offer."""
+    supplied: frozenset[Path] = frozenset()
+    """Outputs of which it has run some version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +112,7 @@ class Accepted:
 
     content: int
     copy: Path | None = None
+    manifest: Manifest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +122,12 @@ class Output:
     path: Path
     candidate: Candidate
     accepted: tuple[Accepted, ...] = ()
-    """Oldest first."""
-    refused: frozenset[int] = frozenset()
-    """Contents that a host rejected or that were rolled back."""
+    """Oldest first, the last ACCEPTED_KEPT."""
+    refused: tuple[int, ...] = ()
+    """Contents that a host rejected or that were rolled back, oldest first, the last REFUSED_KEPT."""
     retries: int = 0
+    unreadable: bool = False
+    """Its file could not be read when it was last offered: kept copies serve until it settles again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +137,7 @@ class Wanted:
     output: Path
     load: Path
     content: int
+    manifest: Manifest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +146,10 @@ class Transaction:
 
     number: int
     offers: Mapping[int, tuple[Wanted, ...]]
+
+    @property
+    def outputs(self) -> frozenset[Path]:
+        return frozenset(wanted.output for offer in self.offers.values() for wanted in offer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +172,16 @@ class State:
     rollbacks: int = 0
     outputs: Mapping[Path, Output] = field(default_factory=lambda: MappingProxyType({}))
     groups: tuple[frozenset[Path], ...] = ()
-    """What waits to be offered, oldest first."""
+    """What waits to be offered, oldest first; no output is in two of them, so that a long pause costs nothing."""
     withheld: frozenset[Path] = frozenset()
-    """Good outputs whose group had a bad one, or whose build failed: they go with the next group."""
+    """Good outputs whose group had a bad one, whose build runs or failed, or that wait for another try: they go with
+    the next group, and until then a host that comes is given what was accepted before."""
+    repeating: frozenset[Path] = frozenset()
+    """What of these waits for another try."""
     flushing: bool = False
     """A build has ended and its last outputs are still awaited."""
+    spoiled: bool = False
+    """An output of the running or last build was refused before any host saw it."""
     transaction: Transaction | None = None
     transactions: int = 0
 
@@ -439,8 +467,14 @@ class _Draft:
             self.put(build=replace(self.state.build, **changes))  # type: ignore[arg-type]
 
     def queue(self, *groups: frozenset[Path]) -> None:
-        new = [group for group in groups if group]
-        self.put(groups=(*self.state.groups, *new))
+        """What is in two groups joins them: its newest content has to go with the companions of the one before."""
+        waiting = list(self.state.groups)
+        for group in filter(None, groups):
+            touched = [each for each in waiting if each & group]
+            at = waiting.index(touched[0]) if touched else len(waiting)
+            rest = [each for each in waiting if each not in touched]
+            waiting = [*rest[:at], group.union(*touched), *rest[at:]]
+        self.put(groups=tuple(waiting), withheld=self.state.withheld.difference(*groups))
 
     def attached(self) -> dict[int, HostState]:
         return {pid: each for pid, each in self.state.hosts.items() if each.attached}
@@ -464,33 +498,41 @@ class _Draft:
             self.put(rejection=record)
         self.put(rejections=self.state.rejections + 1)
 
+    def unpin(self, path: str, name: str = "") -> None:
+        """A module was accepted: a refusal of the same one, or one that only waited for others, is history."""
+        pinned = self.state.rejection
+        about = pinned.module if pinned else None
+        same = about is None or about.path == path or (about.name != "" and about.name == name)
+        if pinned and (same or pinned.code == "E-ABORTED"):
+            self.put(rejection=None)
+
     # ---- outputs ----
 
     def settled(self, event: Settled) -> None:
-        fresh = frozenset(c.path for c in event.candidates if not c.existing)
-        self.put(settling=tuple(p for p in self.state.settling if p not in {c.path for c in event.candidates}))
+        fresh = any(not candidate.existing for candidate in event.candidates)
+        paths = frozenset(candidate.path for candidate in event.candidates)
+        bad = frozenset(candidate.path for candidate in event.candidates if candidate.manifest is None)
         for candidate in event.candidates:
             self._candidate(candidate)
-        good = frozenset(c.path for c in event.candidates if c.manifest)
-        if fresh and any(self._is_bad_module(c) for c in event.candidates):
-            self._withhold(good)
-            return
-        if self._building() and fresh:
-            self.put(withheld=self.state.withheld | good)
-        elif fresh:
-            self.queue(good | self.state.withheld)
-            self.put(withheld=frozenset())
-        else:
+        settling = tuple(path for path in self.state.settling if path not in paths)
+        self.put(settling=settling, withheld=self.state.withheld - bad, repeating=self.state.repeating - paths)
+        good = (paths - bad) | self._companions(bad)
+        if not fresh:
             self.queue(good)
+        elif self._building():
+            self.put(withheld=self.state.withheld | good, spoiled=self.state.spoiled or bool(bad))
+        elif bad:
+            self._withhold(good)
+        else:
+            self.queue(good | self.state.withheld)
+        self._catch_up(*self.attached())
         self._say_who_waits(event.candidates)
 
-    def _is_bad_module(self, candidate: Candidate) -> bool:
-        """Libraries that never were patch modules lie beside them in many build directories and hold back nobody."""
-        failure = candidate.failure
-        if failure is None:
-            return False
-        output = self.state.outputs[candidate.path]
-        return failure.code != "E-NO-MANIFEST" or bool(output.accepted or output.refused)
+    def _companions(self, bad: frozenset[Path]) -> frozenset[Path]:
+        """Takes the groups that have become bad while they waited out of the queue; returns what was good in them."""
+        spoilt = [group for group in self.state.groups if group & bad]
+        self.put(groups=tuple(group for group in self.state.groups if group not in spoilt))
+        return frozenset().union(*spoilt) - bad
 
     def _building(self) -> bool:
         build = self.state.build
@@ -507,18 +549,28 @@ class _Draft:
 
     def _candidate(self, candidate: Candidate) -> None:
         known = self.state.outputs.get(candidate.path)
-        output = replace(known, candidate=candidate, retries=0) if known else Output(candidate.path, candidate)
-        self.set_output(output)
+        known = known or Output(candidate.path, candidate)
+        self.set_output(replace(known, candidate=candidate, retries=0, unreadable=False))
         if candidate.manifest:
             manifest = candidate.manifest
+            if not candidate.existing:
+                self._ask_again(candidate.path, manifest.module.content)
             self.show(Record(EventKind.CANDIDATE, self.now, None, manifest.module, warnings=manifest.warnings))
         elif candidate.failure:
             self.reject(candidate.failure, None, Module("", 0, "", str(candidate.path)), {})
 
+    def _ask_again(self, path: Path, content: int) -> None:
+        """Whoever builds a refused content once more gets an answer once more, from hosts that had it before too."""
+        output = self.state.outputs[path]
+        self.set_output(replace(output, refused=tuple(each for each in output.refused if each != content)))
+        for pid, host in self.state.hosts.items():
+            if content in host.handled.get(path, frozenset()):
+                self.set_host(pid, handled=MappingProxyType({**host.handled, path: frozenset()}))
+
     def _say_who_waits(self, candidates: Iterable[Candidate]) -> None:
         for candidate in candidates:
             manifest = candidate.manifest
-            if manifest is None or any(_concerns(host, candidate) for host in self.attached().values()):
+            if manifest is None or any(_concerns(host, manifest) for host in self.attached().values()):
                 continue
             names = ", ".join(manifest.symbols[:3]) or "no slot"
             self.note(f"{manifest.module.name} v{manifest.module.version} waits for a host that declares {names}")
@@ -538,20 +590,47 @@ class _Draft:
 
     def host_found(self, event: HostFound) -> None:
         pid = event.host.pid
-        gone = {p: each for p, each in self.state.hosts.items() if each.attached or each.host.name != event.host.name}
+        others = {p: each for p, each in self.state.hosts.items() if each.attached or each.host.name != event.host.name}
+        gone = sorted((p for p in others if not others[p].attached), key=lambda p: others[p].since)
+        shown = {p: each for p, each in others.items() if p not in gone[:-GONE_KEPT]}
         new = HostState(event.host, attached=True, since=self.now, symbols=event.symbols, modules=event.running)
-        self.put(hosts=MappingProxyType({**gone, pid: new}))
+        self.put(hosts=MappingProxyType({**shown, pid: new}))
         self.show(Record(EventKind.ATTACH, self.now, event.host))
         self._catch_up(pid)
 
-    def _catch_up(self, pid: int) -> None:
-        """Brings a host to what is wanted, each output for itself: an old bad file must not hold back the others."""
-        self.queue(*(frozenset({path}) for path in self._wanted_by(pid)))
+    def _catch_up(self, *pids: int) -> None:
+        """Brings hosts to what is wanted, each output for itself: an old bad file must not hold back the others.
 
-    def _wanted_by(self, pid: int) -> list[Path]:
-        host = self.state.hosts[pid]
-        outputs = self.state.outputs.items()
-        return [path for path, output in outputs if path not in self.state.withheld and _due(host, output)]
+        What is under way is left alone; the end of the transaction looks at it again.
+        """
+        hosts = [self.state.hosts[pid] for pid in pids]
+        busy = self.state.transaction.outputs if self.state.transaction else frozenset()
+        due = [
+            frozenset({path})
+            for path, output in self.state.outputs.items()
+            if path not in busy and any(self._due(host, output) for host in hosts)
+        ]
+        waiting = frozenset().union(*self.state.groups)
+        # Not by queue(): what is withheld stays so, these hosts are given its older version.
+        self.put(groups=(*self.state.groups, *(group for group in due if not group & waiting)))
+
+    def _wanted(self, host: HostState, output: Output) -> Wanted | None:
+        """What the host is to run: the newest content; where that will not do, the newest accepted before."""
+        manifest = output.candidate.manifest
+        if manifest and output.path not in self.state.withheld and not output.unreadable:
+            content = manifest.module.content
+            if content not in output.refused:
+                return Wanted(output.path, output.path, content, manifest)
+        if output.path in host.supplied:
+            return None
+        kept = next((each for each in reversed(output.accepted) if each.copy), None)
+        return Wanted(output.path, kept.copy, kept.content, kept.manifest) if kept and kept.copy else None
+
+    def _due(self, host: HostState, output: Output) -> Wanted | None:
+        wanted = self._wanted(host, output)
+        if wanted is None or wanted.content in host.handled.get(output.path, frozenset()):
+            return None
+        return wanted if wanted.manifest and _concerns(host, wanted.manifest) else None
 
     def host_changed(self, event: HostChanged) -> None:
         if event.pid not in self.state.hosts:
@@ -568,12 +647,17 @@ class _Draft:
 
     def seen(self, event: Seen) -> None:
         for record in event.records:
+            module = record.module
             if record.code and record.kind is EventKind.REJECT:
                 self.put(rejection=record, rejections=self.state.rejections + 1)
             elif record.kind is EventKind.SWAP:
-                self.put(rejection=None, swaps=self.state.swaps + 1)
-            elif record.kind is EventKind.ROLLBACK:
+                self.put(swaps=self.state.swaps + 1)
+                if module:
+                    self.unpin(module.path, module.name)
+            elif record.kind in (EventKind.ROLLBACK, EventKind.CRASH):
                 self.put(rollbacks=self.state.rollbacks + 1)
+                if module:
+                    self._take_back(module.content)
             self.show(record)
 
     # ---- transactions ----
@@ -594,7 +678,7 @@ class _Draft:
     def _offers(self, group: frozenset[Path]) -> dict[int, tuple[Wanted, ...]]:
         outputs = [self.state.outputs[path] for path in sorted(group) if path in self.state.outputs]
         offers = {
-            pid: tuple(wanted for output in outputs if _due(host, output) and (wanted := _wanted(host, output)))
+            pid: tuple(wanted for output in outputs if (wanted := self._due(host, output)))
             for pid, host in self.attached().items()
         }
         return {pid: wanted for pid, wanted in offers.items() if wanted}
@@ -604,86 +688,142 @@ class _Draft:
         if transaction is None or transaction.number != event.number:
             return
         self.put(transaction=None)
-        again: set[Path] = set()
+        outcomes = {pid: self._outcome(event, pid) for pid in transaction.offers}
+        again = self._to_repeat(transaction, outcomes)
+        before = self.state.withheld
         for pid, wanted in transaction.offers.items():
-            outcome = event.outcomes.get(pid, Outcome())
-            if outcome.failure and not outcome.reports:
-                again |= self._unanswered(pid, wanted, outcome.failure)
-            copies = outcome.copies or (None,) * len(outcome.reports)
-            for each, report, copy in zip(wanted, outcome.reports, copies, strict=False):
-                if self._reported(pid, each, report, copy):
-                    again.add(each.output)
+            self._take_in(pid, wanted, outcomes[pid], again)
         if again:
-            self.actions.append(After(RETRY_SECONDS, Retry(frozenset(again))))
+            self._repeat(again)
+        else:
+            self._join_correction(transaction, self.state.withheld - before)
+        self._catch_up(*self.attached())
 
-    def _unanswered(self, pid: int, wanted: tuple[Wanted, ...], failure: Failure) -> set[Path]:
-        """A host that vanished meanwhile takes nothing from the others: what they did not swap is offered again."""
-        if failure.code == "E-HOST-GONE":
-            return {each.output for each in wanted}
-        for each in wanted:
-            self._mark(pid, each, None)
-            self.reject(failure, self.state.hosts[pid].host, self._module_of(each), {})
-        return set()
-
-    def _module_of(self, wanted: Wanted) -> Module:
-        manifest = self.state.outputs[wanted.output].candidate.manifest
-        return manifest.module if manifest else Module("", 0, "", str(wanted.output))
-
-    def _reported(self, pid: int, wanted: Wanted, report: Report, copy: Path | None) -> bool:
-        """Takes one report in; true when the output is to be offered again soon."""
-        output = self.state.outputs[wanted.output]
-        module = replace(report.module, path=str(wanted.output))
-        host = self.state.hosts[pid].host
-        if report.code == OK:
-            self._mark(pid, wanted, report)
-            self._swapped(host, output, module, report, copy)
-        elif report.code == SAME:
-            self._mark(pid, wanted, report)
-            self.show(Record(EventKind.SAME, self.now, host, module, us=report.us))
-            self._accept(output, Accepted(report.module.content, _copy_of(output, report.module.content)))
-        elif report.code == "E-ABORTED":
-            self._aborted(host, wanted, module, report)
-        elif report.code in ("E-TRUNCATED", "E-IO") and output.retries < RETRIES and wanted.load == wanted.output:
+    def _repeat(self, outputs: frozenset[Path]) -> None:
+        for path in outputs:
+            output = self.state.outputs[path]
             self.set_output(replace(output, retries=output.retries + 1))
-            return True
-        elif report.failure:
-            self._mark(pid, wanted, report)
-            self.set_output(replace(output, refused=output.refused | {wanted.content}))
-            self.reject(report.failure, host, module if module.name else self._module_of(wanted), report.us)
-        return False
+        self.put(withheld=self.state.withheld | outputs, repeating=self.state.repeating | outputs)
+        self.actions.append(After(RETRY_SECONDS, Retry(outputs)))
 
-    def _aborted(self, host: Host, wanted: Wanted, module: Module, report: Report) -> None:
+    def _outcome(self, event: Offered, pid: int) -> Outcome:
+        """A host that gave no answer, or whose successor has already taken its place, has gone."""
+        return event.outcomes.get(pid, Outcome(failure=_GONE)) if pid in self.state.hosts else Outcome(failure=_GONE)
+
+    def _to_repeat(self, transaction: Transaction, outcomes: Mapping[int, Outcome]) -> frozenset[Path]:
+        """The whole transaction, when a host vanished meanwhile or could not read an output yet; nothing when a host
+        refused one for good: its companions then wait for the correction."""
+        repeat = False
+        for pid, wanted in transaction.offers.items():
+            outcome = outcomes[pid]
+            if not outcome.reports and outcome.failure:
+                if outcome.failure.code != _GONE.code:
+                    return frozenset()
+                repeat = True
+            for each, report in zip(wanted, outcome.reports, strict=False):
+                if self._is_early(each, report):
+                    repeat = True
+                elif report.code not in (OK, SAME, "E-ABORTED"):
+                    return frozenset()
+        return transaction.outputs if repeat else frozenset()
+
+    def _is_early(self, wanted: Wanted, report: Report) -> bool:
+        if report.code not in _RETRIED or self.state.outputs[wanted.output].retries >= RETRIES:
+            return False
+        return report.code not in _UNREADABLE or wanted.load == wanted.output
+
+    def _take_in(self, pid: int, wanted: tuple[Wanted, ...], outcome: Outcome, again: frozenset[Path]) -> None:
+        """One host's answer."""
+        if outcome.failure and not outcome.reports and outcome.failure.code != _GONE.code:
+            for each in wanted:
+                self._mark(pid, each, None)
+                self.reject(outcome.failure, self.state.hosts[pid].host, _module_of(each), {})
+        copies = outcome.copies or (None,) * len(outcome.reports)
+        for each, report, copy in zip(wanted, outcome.reports, copies, strict=False):
+            if report.code == OK:
+                self._swapped(pid, each, report, copy)
+            elif report.code == SAME:
+                self._same(pid, each, report)
+            elif self._is_early(each, report):
+                self._early(pid, each, report, again)
+            elif report.code == "E-ABORTED":
+                self._aborted(pid, each, report, again)
+            elif report.failure:
+                self._refused(pid, each, report, report.failure)
+
+    def _join_correction(self, transaction: Transaction, aborted: frozenset[Path]) -> None:
+        """The correction of what was refused may wait already: those that were aborted with it go with it now."""
+        corrected = transaction.outputs & frozenset().union(*self.state.groups)
+        if aborted and corrected:
+            self.queue(aborted | corrected)
+
+    def _early(self, pid: int, wanted: Wanted, report: Report, again: frozenset[Path]) -> None:
+        output = self.state.outputs[wanted.output]
+        if not again:  # it waits with its companions
+            self.put(withheld=self.state.withheld | {wanted.output})
+        elif report.code not in _UNREADABLE and output.retries == 0 and report.failure:
+            self.note(f"{_module_of(wanted).name} waits: {report.failure.reason}", self.state.hosts[pid].host)
+
+    def _aborted(self, pid: int, wanted: Wanted, report: Report, again: frozenset[Path]) -> None:
+        if again:
+            return
         self.put(withheld=self.state.withheld | {wanted.output})
         if report.failure:
-            self.reject(report.failure, host, module, report.us)
+            self.reject(report.failure, self.state.hosts[pid].host, _reported(wanted, report), report.us)
+
+    def _refused(self, pid: int, wanted: Wanted, report: Report, failure: Failure) -> None:
+        output = self.state.outputs[wanted.output]
+        if report.code in _UNREADABLE and wanted.load == wanted.output:
+            self.set_output(replace(output, unreadable=True))
+        else:
+            self._mark(pid, wanted, report)
+        if report.code not in _CIRCUMSTANCES:
+            self._remember_refused(output, report.module.content or wanted.content)
+        self.reject(failure, self.state.hosts[pid].host, _reported(wanted, report), report.us)
+
+    def _remember_refused(self, output: Output, content: int) -> None:
+        others = tuple(each for each in output.refused if each != content)
+        self.set_output(replace(output, refused=(*others, content)[-REFUSED_KEPT:]))
 
     def _mark(self, pid: int, wanted: Wanted, report: Report | None) -> None:
         contents = {wanted.content, report.module.content} if report else {wanted.content}
-        handled = {**self.state.hosts[pid].handled, wanted.output: frozenset(contents)}
-        self.set_host(pid, handled=MappingProxyType(handled))
+        host = self.state.hosts[pid]
+        handled = MappingProxyType({**host.handled, wanted.output: frozenset(contents)})
+        supplied = host.supplied | {wanted.output} if report and report.code in (OK, SAME) else host.supplied
+        self.set_host(pid, handled=handled, supplied=supplied)
 
-    def _swapped(self, host: Host, output: Output, module: Module, report: Report, copy: Path | None) -> None:
-        changes, warnings = report.changes, report.warnings
-        self.show(Record(EventKind.SWAP, self.now, host, module, changes, us=report.us, warnings=warnings))
+    def _same(self, pid: int, wanted: Wanted, report: Report) -> None:
+        self._mark(pid, wanted, report)
+        module = _reported(wanted, report)
+        self.show(Record(EventKind.SAME, self.now, self.state.hosts[pid].host, module, us=report.us))
+        self._accept(wanted, report, _copy_of(self.state.outputs[wanted.output], report.module.content))
+
+    def _swapped(self, pid: int, wanted: Wanted, report: Report, copy: Path | None) -> None:
+        self._mark(pid, wanted, report)
+        known = self.state.hosts[pid]
+        host, module, changes = known.host, _reported(wanted, report), report.changes
+        self.show(Record(EventKind.SWAP, self.now, host, module, changes, us=report.us, warnings=report.warnings))
         for change in changes:
             if change.kind is ChangeKind.UNDECLARED:
                 self.note(f"{change.symbol} is declared by no host code: a typo?", host)
-        self._accept(output, Accepted(report.module.content, copy))
-        self.put(swaps=self.state.swaps + 1, rejection=None)
-        known = self.state.hosts[host.pid]
+        self._accept(wanted, report, copy)
+        self.put(swaps=self.state.swaps + 1)
         self.set_host(
-            host.pid,
-            modules=known.modules | {module.name},
-            symbols=known.symbols | {change.symbol for change in changes},
+            pid, modules=known.modules | {module.name}, symbols=known.symbols | {change.symbol for change in changes}
         )
 
-    def _accept(self, output: Output, accepted: Accepted) -> None:
-        others = tuple(each for each in output.accepted if each.content != accepted.content)
-        refused = output.refused - {accepted.content}
-        self.set_output(replace(output, accepted=(*others, accepted)[-8:], refused=refused, retries=0))
+    def _accept(self, wanted: Wanted, report: Report, copy: Path | None) -> None:
+        output, content = self.state.outputs[wanted.output], report.module.content
+        others = tuple(each for each in output.accepted if each.content != content)
+        accepted = (*others, Accepted(content, copy, wanted.manifest))[-ACCEPTED_KEPT:]
+        refused = tuple(each for each in output.refused if each != content)
+        self.set_output(replace(output, accepted=accepted, refused=refused, retries=0))
+        if wanted.load == wanted.output:  # an older version that a host was given corrects nothing
+            self.unpin(str(wanted.output))
 
     def rolled_back(self, event: RolledBack) -> None:
-        host = self.state.hosts[event.pid].host
+        known = self.state.hosts.get(event.pid)  # none when its successor has already taken its place
+        host = known.host if known else None
         failure = event.outcome.failure
         if failure:
             self.note(f"roll back: {failure.reason}", host)
@@ -695,13 +835,19 @@ class _Draft:
 
     def _take_back(self, content: int) -> None:
         for output in self.state.outputs.values():
-            if content not in {each.content for each in output.accepted}:
-                continue
+            manifest = output.candidate.manifest
             accepted = tuple(each for each in output.accepted if each.content != content)
-            self.set_output(replace(output, accepted=accepted, refused=output.refused | {content}))
+            if accepted == output.accepted and (manifest is None or manifest.module.content != content):
+                continue
+            self._remember_refused(replace(output, accepted=accepted), content)
 
     def retry(self, event: Retry) -> None:
-        self.queue(event.outputs)
+        """What has settled since goes its own way; where a build did that, the rest waits for its outcome too."""
+        waits = event.outputs <= self.state.repeating
+        self.put(repeating=self.state.repeating - event.outputs)
+        if waits and not self._building():
+            self.queue(event.outputs & self.state.withheld)
+            self._catch_up(*self.attached())
 
     # ---- builds ----
 
@@ -716,6 +862,7 @@ class _Draft:
             self.set_build(wanted_again=True)
             return
         self.set_build(phase=BuildPhase.RUNNING, started=self.now, lines=(), wanted_again=False)
+        self.put(spoiled=False)
         self.show(Record(EventKind.BUILD, self.now, reason=f"started: {build.command}"))
         self.actions.append(RunBuild())
 
@@ -736,17 +883,21 @@ class _Draft:
         us = {"total": round(event.seconds * 1e6)}
         code = "" if good else "E-BUILD"
         self.show(Record(EventKind.BUILD, self.now, code=code, reason=reason.rstrip(": "), fix=fix, us=us))
-        if good:
-            self.put(flushing=True)
-            self.actions.append(After(FLUSH_SECONDS, Flush()))
+        # Outputs of a failed build may settle late as well, and must not pass for a group of their own.
+        self.put(flushing=True)
+        self.actions.append(After(FLUSH_SECONDS, Flush()))
         if build.wanted_again:
             self.rebuild(Rebuild())
 
     def flush(self, _: Flush) -> None:
         self.put(flushing=False)
-        if not self._building():
+        build = self.state.build
+        if self._building() or build is None or build.phase is BuildPhase.FAILED:
+            return
+        if self.state.spoiled:
+            self._withhold(self.state.withheld)
+        else:
             self.queue(self.state.withheld)
-            self.put(withheld=frozenset())
 
     # ---- the host that we started ----
 
@@ -775,6 +926,7 @@ class _Draft:
 
     def toggle_pause(self, _: TogglePause) -> None:
         self.put(paused=not self.state.paused)
+        self._catch_up(*self.attached())
         self.note("paused: new modules are held" if self.state.paused else "going on")
 
     def dismiss(self, _: Dismiss) -> None:
@@ -790,32 +942,18 @@ class _Draft:
         self.note(event.text)
 
 
-def _concerns(host: HostState, candidate: Candidate) -> bool:
+def _concerns(host: HostState, manifest: Manifest) -> bool:
     """A host is offered the modules that implement one of its slots, and new versions of those that it has run."""
-    manifest = candidate.manifest
-    if manifest is None:
-        return False
     return manifest.module.name in host.modules or not host.symbols.isdisjoint(manifest.symbols)
 
 
-def _wanted(host: HostState, output: Output) -> Wanted | None:
-    """What the host is to run: the newest content, or, when that was refused before, the newest accepted one."""
-    manifest = output.candidate.manifest
-    if manifest and manifest.module.content not in output.refused:
-        return Wanted(output.path, output.path, manifest.module.content)
-    if host.handled.get(output.path):
-        if manifest is None:
-            return None
-        return Wanted(output.path, output.path, manifest.module.content)
-    kept = next((each for each in reversed(output.accepted) if each.copy), None)
-    return Wanted(output.path, kept.copy, kept.content) if kept and kept.copy else None
+def _module_of(wanted: Wanted) -> Module:
+    return wanted.manifest.module if wanted.manifest else Module("", 0, "", str(wanted.output))
 
 
-def _due(host: HostState, output: Output) -> bool:
-    wanted = _wanted(host, output)
-    if wanted is None or wanted.content in host.handled.get(output.path, frozenset()):
-        return False
-    return _concerns(host, output.candidate) or output.candidate.manifest is None
+def _reported(wanted: Wanted, report: Report) -> Module:
+    """The module as the host read it, under its output's path; as we read it where the host did not get as far."""
+    return replace(report.module if report.module.name else _module_of(wanted), path=str(wanted.output))
 
 
 def _copy_of(output: Output, content: int) -> Path | None:

@@ -8,6 +8,22 @@ from pathlib import Path
 from hotreload.model import Candidate, Directory, DirectoryChanged, Settled, Settling, WatchMode
 
 
+class FakeClock:
+    """Time that passes when the test says so, in seconds."""
+
+    def __init__(self, start: float = 0.0) -> None:
+        self._now = start
+
+    def now(self) -> float:
+        """What ``time.time`` would say."""
+        return self._now
+
+    def advance(self, seconds: float) -> float:
+        """Lets time pass; returns the new time."""
+        self._now += seconds
+        return self._now
+
+
 class FakeWatcher:
     """Stands in for `hotreload.watcher.Watcher`: delivers what the test says, on the test's own thread.
 

@@ -479,7 +479,7 @@ class _Ledger:
         if refused is not None:
             # Never refused, however long it takes: bfd opens its output before it optimises the whole program.
             return self._postpone(path, signature, output, refused.reason)
-        if isinstance(verdict, Failure) and (verdict.code == _TRUNCATED or signature[2] == 0):
+        if isinstance(verdict, Failure) and verdict.code == _TRUNCATED:
             return self._postpone(path, signature, output, verdict.reason, verdict)
         return verdict
 

@@ -72,8 +72,7 @@ class Workshop:
         return self.directory / self.example.module
 
     def prepare(self) -> None:
-        """Builds all of it, so that nothing can go wrong later; then takes the module away again, so that the host is
-        first seen without it. To be called inside `entered`.
+        """Builds host and module, inside `entered`, so that nothing is missing later.
 
         Raises:
             HotreloadError: A build tool is missing, or fails; its last lines are what was found.
@@ -96,7 +95,6 @@ class Workshop:
             if done.returncode != 0:
                 found = "\n".join(done.stdout.splitlines()[-ERROR_LINES:])
                 raise HotreloadError("E-IO", f"{self.example.name} does not build: {shlex.join(command)}", found=found)
-        self.module.unlink(missing_ok=True)
 
     def write(self, edits: tuple[Edit, ...]) -> None:
         """Saves the source as shipped with these edits, by a rename, as editors do: nobody compiles half of it."""

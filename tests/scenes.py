@@ -147,12 +147,12 @@ def records() -> tuple[Record, ...]:
         Record(
             EventKind.BUILD,
             NOW - 260,
-            code="failed",
+            code="E-BUILD",
             reason="failed with exit code 101: error[E0308]: mismatched types",
         ),
-        Record(EventKind.BUILD, NOW - 231, code="ok", reason="ok in 1.91 s"),
+        Record(EventKind.BUILD, NOW - 231, reason="ok in 1.91 s"),
         Record(EventKind.SAME, NOW - 231, HOST, OLD, code="same"),
-        Record(EventKind.BUILD, NOW - 140, code="ok", reason="ok in 1.84 s"),
+        Record(EventKind.BUILD, NOW - 140, reason="ok in 1.84 s"),
         SWAPPED,
     )
 
@@ -176,7 +176,7 @@ def rejected(**changes: object) -> State:
     """The same after one more build, which was refused."""
     everything = {
         "rejection": REJECTED,
-        "records": (*records(), Record(EventKind.BUILD, NOW - 12, code="ok", reason="ok in 1.88 s"), REJECTED),
+        "records": (*records(), Record(EventKind.BUILD, NOW - 12, reason="ok in 1.88 s"), REJECTED),
         "rejections": 1,
     }
     return session(**{**everything, **changes})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import tempfile
@@ -15,7 +16,7 @@ from hotreload.commands.watch import reporter
 from hotreload.director import Director
 from hotreload.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK
 from hotreload.runner import Options, Runner
-from hotreload.session import Note, Rebuild
+from hotreload.session import Note
 from hotreload.workshop import Workshop
 
 HELP = f"""{COMMANDS["demo"]}
@@ -24,6 +25,9 @@ An example is copied into a scratch directory and built. Its program is started 
 then edited by itself: a good edit, another ABI, a truncated file, a compile error, a roll back. It ends within a
 minute, with exit code 0 only if all of it was seen to do what it should.
 """
+
+SOCKET_DIRECTORY_MAX = 64
+"""Bytes of a runtime directory that leave room for a socket's name, also a temporary one, in the 107 of the system."""
 
 
 @click.command(name="demo", help=HELP)
@@ -40,6 +44,8 @@ def command(name: str, *, manual: bool, keep: bool, plain: bool, color: str) -> 
         workshop = Workshop(example, sources.examples(), sources.shim().rust, scratch / name)
         click.echo(f"building {name} in {workshop.directory}")
         dashboard = options.interactive() and not plain
+        if not manual:
+            hide(scratch)
         with workshop.entered():
             workshop.prepare()
             return present(workshop, manual=manual, dashboard=dashboard, color=color)
@@ -48,6 +54,14 @@ def command(name: str, *, manual: bool, keep: bool, plain: bool, color: str) -> 
             click.echo(f"kept: {scratch / name}")
         else:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def hide(scratch: Path) -> None:
+    """Keeps the demo's host from other watchers of this user: one of them may well watch a build of the same example,
+    and would swap that in. Not where the path would be too long for a socket.
+    """
+    if len(str(scratch)) <= SOCKET_DIRECTORY_MAX:
+        os.environ["XDG_RUNTIME_DIR"] = str(scratch)
 
 
 def present(workshop: Workshop, *, manual: bool, dashboard: bool, color: str) -> int:
@@ -71,7 +85,6 @@ def present(workshop: Workshop, *, manual: bool, dashboard: bool, color: str) ->
     director = Director(workshop, demo.UNHURRIED if dashboard else demo.BRISK, log, runner.send)
     if manual:
         runner.send(Note(f"edit {workshop.source}: every save is built and swapped"))
-        runner.send(Rebuild())
         return runner.run()
     director.start()
     try:

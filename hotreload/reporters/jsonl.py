@@ -52,7 +52,7 @@ def as_object(record: Record) -> dict[str, Any]:
         "module": module
         and {"name": module.name, "version": module.version, "build_id": module.build_id, "path": module.path},
         "slots": [{"symbol": item.symbol, "from": item.before, "to": item.after} for item in record.changes],
-        "code": record.code if record.kind is EventKind.BUILD else failure_code(record),
+        "code": failure_code(record),
         "reason": record.reason,
         "fix": record.fix,
         "us": dict(record.us),

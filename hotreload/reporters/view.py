@@ -831,8 +831,7 @@ def _slots_text(items: Sequence[Change], beside: int, alone: int) -> str:
 
 def _tone(record: Record) -> str:
     if record.kind is EventKind.BUILD:
-        bad = record.code == BuildPhase.FAILED.value or bool(failure_code(record))
-        return "bad" if bad else ""
+        return "bad" if failure_code(record) else ""
     return _TONES.get(record.kind, "")
 
 

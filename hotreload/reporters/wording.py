@@ -144,10 +144,10 @@ def took(record: Record) -> str:
 
 
 def step_times(record: Record) -> str:
-    """The steps of a load in milliseconds, in their order; what took no time is left out."""
+    """The steps of a load in milliseconds, in their order; those that would read 0.00 are left out."""
     us = record.us
-    named = [*(step for step in STEPS if us.get(step)), *(s for s in us if s not in STEPS and s != "total" and us[s])]
-    return " ".join(f"{step.replace('_', ' ')} {us[step] / 1000:.2f}" for step in named)
+    steps = (*STEPS, *(step for step in us if step not in STEPS and step != "total"))
+    return " ".join(f"{step.replace('_', ' ')} {us[step] / 1000:.2f}" for step in steps if us.get(step, 0) >= 5)
 
 
 def outcome(record: Record) -> str:

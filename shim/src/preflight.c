@@ -1,8 +1,8 @@
 /* Preflight: everything about a module that can be known without running any of it. Pure functions of the file's bytes.
  *
- * The loader trusts a file: an offset out of range, a hash chain without end or a relocation that aims at the wrong page
- * kills the process that calls dlopen. So whatever the loader is going to read, write or call is checked here first, and
- * in the same way (by the program headers; section headers are further evidence where the file has them).
+ * The loader trusts a file: an offset out of range, a hash chain without end or a relocation that aims at the wrong
+ * page kills the process that calls dlopen. So whatever the loader is going to read, write or call is checked here
+ * first, and in the same way (by the program headers; section headers are further evidence where the file has them).
  *
  * Invariants, in the order in which they are established; each function names those that it relies on:
  *   P1  The ELF header is complete, of this machine, of a shared library.
@@ -33,6 +33,7 @@
 #define SPAN_MAX (UINT64_C(1) << 32)
 #define PROGRAM_HEADERS_MAX 128
 #define LOADS_MAX 32
+#define GUARDED_MAX (8 + LOADS_MAX)
 #define TLS_ALIGN_MAX (UINT64_C(1) << 16)
 #define ENTRIES_MAX HR_SLOTS_MAX
 #define EXPORT "HOTPATCH_MODULE_V1"
@@ -46,6 +47,9 @@
 #define TAGS 38 /* of the dynamic section, that have their own number */
 
 #define FIX_BUILD_AGAIN "build the module again; if it happens again, the linker or a tool after it damages the file"
+#define FIX_EXPORT                                                                                                     \
+    "export it with HR_MODULE (patch.h) or hotpatch_module!, and build with default visibility for that symbol; is it "\
+    "a patch module at all?"
 #define FIX_POINTERS "build with -fPIC, and define the manifest with HR_MODULE (patch.h) or hotpatch_module!"
 
 /* What a relocation does; the numbers differ between machines, the meanings do not. */
@@ -117,7 +121,8 @@ typedef struct dynamic {
     uint64_t count;
     uint64_t values[TAGS];
     uint64_t present; /* bit per tag below TAGS */
-    uint64_t gnu_hash, versym, verneed, verdef, relacount, flags_1; /* 0: absent */
+    uint64_t gnu_hash, versym, verneed, verdef; /* addresses; 0: absent */
+    uint64_t relacount, flags_1;
 } dynamic;
 
 typedef struct image {
@@ -135,6 +140,8 @@ typedef struct image {
     table all_symbols;     /* .symtab, if there is one: no address, size in symbols */
     dynamic dynamic;
     table symbols, strings, hash, versions, relocations, plt_relocations, relr;
+    table guarded[GUARDED_MAX]; /* what no relocation may write to */
+    uint32_t guarded_count;
     uint32_t symbol_count;
     uint32_t version_max; /* highest version index that the version tables define */
     uint32_t warnings;
@@ -197,7 +204,7 @@ static hr_status truncated(hr_failure *failure, const char *what, uint64_t index
                    "%s %" PRIu64 " ends at byte %" PRIu64 ", the file has %" PRIu64 " bytes", what, index, end, size);
 }
 
-/* The load that holds all of [address, address + length), or null. With `file_backed` only bytes from the file count. */
+/* The load that holds all of [address, address + length), or null. `file_backed`: only bytes from the file count. */
 static const load *load_of(const image *image, uint64_t address, uint64_t length, bool file_backed) {
     for (uint32_t i = 0; i < image->load_count; i++) {
         const load *load = &image->loads[i];
@@ -276,7 +283,8 @@ static hr_status extents(const uint8_t *bytes, uint64_t size, hr_failure *failur
                        FIX_BUILD_AGAIN, "program headers have an impossible size");
     uint64_t length = (uint64_t)header->e_phnum * sizeof(Elf64_Phdr);
     if (!inside(header->e_phoff, length, size))
-        return truncated(failure, "program header", (uint64_t)header->e_phnum - 1, header->e_phoff, length, size);
+        return truncated(failure, "program header", header->e_phnum > 0 ? header->e_phnum - 1u : 0, header->e_phoff,
+                         length, size);
     for (uint32_t i = 0; i < header->e_phnum; i++) {
         Elf64_Phdr segment;
         memcpy(&segment, bytes + header->e_phoff + i * sizeof segment, sizeof segment);
@@ -362,7 +370,8 @@ static hr_status add_load(image *image, uint32_t index) {
     const Elf64_Phdr *segment = &image->program[index];
     if (image->load_count == LOADS_MAX) return bad_segment(image, index, "is one loaded segment too many");
     if (segment->p_memsz < segment->p_filesz) return bad_segment(image, index, "is larger in the file than in memory");
-    if (segment->p_vaddr > SPAN_MAX || segment->p_memsz > SPAN_MAX) return bad_segment(image, index, "is impossibly far");
+    if (segment->p_vaddr > SPAN_MAX || segment->p_memsz > SPAN_MAX)
+        return bad_segment(image, index, "is impossibly far");
     if (!power_of_two(segment->p_align) || segment->p_align < PAGE || segment->p_align > SPAN_MAX)
         return bad_segment(image, index, "is not aligned to pages");
     if (((segment->p_vaddr - segment->p_offset) & (segment->p_align - 1)) != 0)
@@ -559,15 +568,20 @@ static hr_status read_dynamic(image *image) {
             dynamic->values[entry.d_tag] = entry.d_un.d_val;
             dynamic->present |= UINT64_C(1) << entry.d_tag;
         }
+        uint64_t *table = NULL;
         switch (entry.d_tag) {
-        case DT_GNU_HASH: dynamic->gnu_hash = entry.d_un.d_val; break;
-        case DT_VERSYM: dynamic->versym = entry.d_un.d_val; break;
-        case DT_VERNEED: dynamic->verneed = entry.d_un.d_val; break;
-        case DT_VERDEF: dynamic->verdef = entry.d_un.d_val; break;
+        case DT_GNU_HASH: table = &dynamic->gnu_hash; break;
+        case DT_VERSYM: table = &dynamic->versym; break;
+        case DT_VERNEED: table = &dynamic->verneed; break;
+        case DT_VERDEF: table = &dynamic->verdef; break;
         case DT_RELACOUNT: dynamic->relacount = entry.d_un.d_val; break;
         case DT_FLAGS_1: dynamic->flags_1 = entry.d_un.d_val; break;
         default: break;
         }
+        if (table != NULL && entry.d_un.d_val == 0)
+            return damaged(image, textf("tag 0x%" PRIx64, (uint64_t)entry.d_tag).s, "an address",
+                           "the dynamic section names a table without its address");
+        if (table != NULL) *table = entry.d_un.d_val;
     }
     return damaged(image, NULL, "a DT_NULL entry at its end", "the dynamic section does not end");
 }
@@ -672,6 +686,11 @@ typedef struct gnu_hash {
 
 static hr_status bad_hash(image *image, const char *reason) { return damaged(image, NULL, NULL, reason); }
 
+static hr_status no_symbols(image *image) {
+    return hr_fail(image->failure, HR_E_NO_MANIFEST, "no exported symbol", EXPORT, FIX_EXPORT,
+                   "the library exports no symbols");
+}
+
 static hr_status read_gnu_hash(image *image, gnu_hash *hash) {
     const load *load = load_of(image, image->dynamic.gnu_hash, 16, true);
     if (load == NULL) return bad_hash(image, "the symbol hash table lies outside the loaded segments");
@@ -685,6 +704,7 @@ static hr_status read_gnu_hash(image *image, gnu_hash *hash) {
     hash->buckets = hash->bloom + (uint64_t)hash->bloom_count * 8;
     hash->chain = hash->buckets + (uint64_t)hash->bucket_count * 4;
     hash->chain_length = (left - tables) / 4;
+    image->hash = (table){image->dynamic.gnu_hash, 0, 16 + tables};
     return HR_OK;
 }
 
@@ -700,7 +720,7 @@ static hr_status count_gnu_symbols(image *image) {
         if (first > last) last = first;
     }
     image->symbol_count = hash.symbol_offset;
-    if (last == 0) return HR_OK;
+    if (last == 0) return no_symbols(image); /* and then the table does not tell how many symbols there are either */
     for (uint64_t i = last - hash.symbol_offset; i < hash.chain_length; i++)
         if (read32(hash.chain + i * 4) & 1) {
             image->symbol_count = hash.symbol_offset + (uint32_t)i + 1;
@@ -727,7 +747,8 @@ static hr_status verify_gnu_hash(image *image) {
             link = read32(hash.chain + (uint64_t)(symbol - hash.symbol_offset) * 4);
             uint32_t value = gnu_hash_of(string_at(image, symbol_at(image, symbol).st_name));
             if (value % hash.bucket_count != i || ((link ^ value) >> 1) != 0 || !in_filter(&hash, value))
-                return damaged(image, textf("symbol %u", symbol).s, NULL, "the symbol hash table does not match the names");
+                return damaged(image, textf("symbol %u", symbol).s, NULL,
+                               "the symbol hash table does not match the names");
             reached++;
         }
     }
@@ -737,7 +758,8 @@ static hr_status verify_gnu_hash(image *image) {
 static hr_status count_sysv_symbols(image *image) {
     table *hash = &image->hash;
     uint64_t address = VALUE(image, DT_HASH);
-    if (!locate(image, address, 8, hash)) return bad_hash(image, "the symbol hash table lies outside the loaded segments");
+    if (!locate(image, address, 8, hash))
+        return bad_hash(image, "the symbol hash table lies outside the loaded segments");
     const uint8_t *at = image->bytes + hash->offset;
     uint32_t buckets = read32(at), count = read32(at + 4);
     if (!locate(image, address, 8 + ((uint64_t)buckets + count) * 4, hash))
@@ -745,8 +767,8 @@ static hr_status count_sysv_symbols(image *image) {
     const uint8_t *chain = at + 8 + (uint64_t)buckets * 4;
     uint64_t steps = 0; /* a symbol is in one chain: more steps than symbols mean a circle */
     for (uint32_t i = 0; i < buckets; i++)
-        for (uint32_t symbol = read32(at + 8 + (uint64_t)i * 4); symbol != 0; symbol = read32(chain + (uint64_t)symbol * 4))
-            if (symbol >= count || ++steps > count) return bad_hash(image, "a symbol hash chain does not end");
+        for (uint32_t n = read32(at + 8 + (uint64_t)i * 4); n != 0; n = read32(chain + (uint64_t)n * 4))
+            if (n >= count || ++steps > count) return bad_hash(image, "a symbol hash chain does not end");
     image->symbol_count = count;
     return HR_OK;
 }
@@ -773,9 +795,7 @@ static hr_status check_symbols(image *image) {
     hr_status status;
     if (image->dynamic.gnu_hash != 0) status = count_gnu_symbols(image); /* the loader's choice when both are there */
     else if (HAS(image, DT_HASH)) status = count_sysv_symbols(image);
-    else
-        return hr_fail(image->failure, HR_E_NO_MANIFEST, "no symbol hash table", EXPORT, NULL,
-                       "the library exports no symbols");
+    else return no_symbols(image);
     if (status != HR_OK) return status;
     if (!locate(image, VALUE(image, DT_SYMTAB), (uint64_t)image->symbol_count * sizeof(Elf64_Sym), &image->symbols))
         return damaged(image, textf("%u symbols at 0x%" PRIx64, image->symbol_count, VALUE(image, DT_SYMTAB)).s, NULL,
@@ -784,6 +804,8 @@ static hr_status check_symbols(image *image) {
         Elf64_Sym symbol = symbol_at(image, i);
         if (symbol.st_name >= image->strings.size)
             return damaged(image, textf("symbol %u", i).s, NULL, "a symbol's name lies outside the string table");
+        if (symbol.st_shndx == SHN_UNDEF && symbol.st_value != 0) /* the loader would take it for a definition */
+            return damaged(image, string_at(image, symbol.st_name), NULL, "an undefined symbol has an address");
         if (symbol.st_shndx != SHN_UNDEF && ELF64_ST_BIND(symbol.st_info) == STB_GNU_UNIQUE)
             image->warnings |= HR_WARN_UNIQUE;
         if (symbol.st_shndx == SHN_UNDEF && strncmp(string_at(image, symbol.st_name), "__cxa_thread_atexit", 19) == 0)
@@ -1020,14 +1042,15 @@ static bool starts_section(const image *image, uint64_t address) {
     return false;
 }
 
-/* For code without symbols and unwind records, such as the compiler's own start-up objects: aligned as functions are, or
- * behind what ends one. */
+/* For code without symbols and unwind records, such as the compiler's own start-up objects: aligned as functions are,
+ * or behind what ends one. */
 static bool follows_an_end(const image *image, uint64_t address) {
 #if defined(__x86_64__)
     if (address % 16 == 0 || starts_section(image, address)) return true;
     const load *load = load_of(image, address, 1, true);
     if (address - load->start < 5) return false;
     const uint8_t *at = image->bytes + load->offset + (address - load->start);
+    if (at[0] == 0) return false; /* still in the filling */
     /* ret, int3, nop, the zeros of a long nop, a jump, a call that does not return, ud2 */
     return at[-1] == 0xC3 || at[-1] == 0xCC || at[-1] == 0x90 || at[-1] == 0x00 || at[-5] == 0xE9 || at[-2] == 0xEB ||
            at[-5] == 0xE8 || (at[-2] == 0x0F && at[-1] == 0x0B);
@@ -1144,10 +1167,10 @@ static hr_status check_reference(image *image, const relocation *relocation) {
     /* The loader reads a symbol's version even where the symbol means nothing. */
     if (relocation->symbol >= image->symbol_count) return bad_relocation(image, relocation, "names no symbol");
     if (kind == RELOCATE_RELATIVE || kind == RELOCATE_RESOLVER)
-        return relocation->symbol == 0 ? HR_OK : bad_relocation(image, relocation, "names a symbol that it has no use for");
+        return relocation->symbol == 0 ? HR_OK : bad_relocation(image, relocation, "names a symbol without use for it");
     if (relocation->symbol == 0) {
         if (kind != RELOCATE_TLS) return bad_relocation(image, relocation, "names no symbol");
-        return image->has_tls ? HR_OK : bad_relocation(image, relocation, "needs thread-local storage, of which there is none");
+        return image->has_tls ? HR_OK : bad_relocation(image, relocation, "needs absent thread-local storage");
     }
     Elf64_Sym symbol = symbol_at(image, relocation->symbol);
     uint32_t type = ELF64_ST_TYPE(symbol.st_info), binding = ELF64_ST_BIND(symbol.st_info);
@@ -1157,7 +1180,8 @@ static hr_status check_reference(image *image, const relocation *relocation) {
             return bad_relocation(image, relocation, "names an undefined symbol that cannot be looked up");
         return HR_OK;
     }
-    if (tls != (type == STT_TLS)) return bad_relocation(image, relocation, "mixes thread-local storage and other symbols");
+    if (tls != (type == STT_TLS))
+        return bad_relocation(image, relocation, "mixes thread-local storage and other symbols");
     if (tls) {
         if (!image->has_tls || symbol.st_value > image->tls.p_memsz)
             return bad_relocation(image, relocation, "lies outside the thread-local storage");
@@ -1171,9 +1195,13 @@ static hr_status check_reference(image *image, const relocation *relocation) {
     return HR_OK;
 }
 
+static bool by_name(const relocation *relocation) {
+    return relocation->kind == RELOCATE_SYMBOL || relocation->kind == RELOCATE_GOT || relocation->kind == RELOCATE_PLT;
+}
+
 /* Symbols that this module defines and refers to by name: another library may take them over (H9). */
 static void note_interposable(image *image, const relocation *relocation) {
-    if (relocation->kind != RELOCATE_SYMBOL && relocation->kind != RELOCATE_GOT && relocation->kind != RELOCATE_PLT) return;
+    if (!by_name(relocation)) return;
     if (HAS(image, DT_SYMBOLIC) || (HAS(image, DT_FLAGS) && (VALUE(image, DT_FLAGS) & DF_SYMBOLIC))) return;
     Elf64_Sym symbol = symbol_at(image, relocation->symbol);
     uint32_t type = ELF64_ST_TYPE(symbol.st_info);
@@ -1183,13 +1211,14 @@ static void note_interposable(image *image, const relocation *relocation) {
     if (strncmp(string_at(image, symbol.st_name), "HOTPATCH_", 9) != 0) image->warnings |= HR_WARN_INTERPOSABLE;
 }
 
-/* What has been relocated so far: a bit for each 4 bytes of the image and a bit for each symbol. A damaged target or
- * symbol mostly takes another one's place, and no linker writes the same twice. */
+/* What has been relocated so far: a bit for each 4 bytes of the image, and two for each undefined symbol. A damaged
+ * target or symbol mostly takes another one's place, and no linker writes the same twice. (Defined symbols are left
+ * out: what folds identical functions, BOLT for one, does name them twice; where they are is checked anyhow.) */
 typedef struct seen {
     uint64_t *targets;
     uint64_t first;    /* address of bit 0 */
     uint64_t limit;    /* bits; what is behind has no bytes in the file, and is not watched */
-    uint64_t *symbols; /* in the linker's table of addresses, and in that of calls */
+    uint64_t *symbols; /* named in the linker's table of addresses, and in that of calls */
 } seen;
 
 static bool mark(uint64_t *bits, uint64_t index) {
@@ -1199,13 +1228,13 @@ static bool mark(uint64_t *bits, uint64_t index) {
     return marked;
 }
 
-static bool seen_before(seen *seen, const relocation *relocation) {
+static bool seen_before(const image *image, seen *seen, const relocation *relocation) {
     bool again = false;
     for (uint64_t at = relocation->target; at < relocation->target + relocation->width; at += 4)
         if ((at - seen->first) / 4 < seen->limit) again |= mark(seen->targets, (at - seen->first) / 4);
-    if (relocation->kind == RELOCATE_GOT) again |= mark(seen->symbols, (uint64_t)relocation->symbol * 2);
-    if (relocation->kind == RELOCATE_PLT) again |= mark(seen->symbols, (uint64_t)relocation->symbol * 2 + 1);
-    return again;
+    if (relocation->kind != RELOCATE_GOT && relocation->kind != RELOCATE_PLT) return again;
+    if (symbol_at(image, relocation->symbol).st_shndx != SHN_UNDEF) return again;
+    return again | mark(seen->symbols, (uint64_t)relocation->symbol * 2 + (relocation->kind == RELOCATE_PLT));
 }
 
 static hr_status seen_open(const image *image, seen *seen) {
@@ -1232,22 +1261,26 @@ static void seen_close(seen *seen) {
 }
 
 static hr_status check_relocation(image *image, const relocation *relocation, void *context) {
-    if (relocation->kind == RELOCATE_NONE) /* linkers fill room that they do not need; a bit elsewhere is another type's */
-        return relocation->target == 0 && relocation->addend == 0 && relocation->symbol == 0 ? HR_OK : bad_relocation(image, relocation, "has no type");
+    if (relocation->kind == RELOCATE_NONE) /* linkers fill room that they do not need, with zeros only */
+        return (relocation->target | relocation->addend | relocation->symbol) == 0
+                   ? HR_OK
+                   : bad_relocation(image, relocation, "has no type");
     if (relocation->kind == RELOCATE_UNKNOWN) return bad_relocation(image, relocation, "is of an unknown type");
     if (relocation->kind == RELOCATE_TLS_STATIC) return static_tls(image, "a relocation of the initial-exec model");
     if ((relocation->kind == RELOCATE_GOT || relocation->kind == RELOCATE_PLT) && relocation->target % 8 != 0)
         return bad_relocation(image, relocation, "is not aligned");
     const load *load = load_of(image, relocation->target, relocation->width, false);
-    if (load == NULL || !(load->flags & PF_W)) return bad_relocation(image, relocation, "does not aim at writable memory");
-    if (overlaps(&image->dynamic.at, relocation->target, relocation->width))
-        return bad_relocation(image, relocation, "aims at the dynamic section");
+    if (load == NULL || !(load->flags & PF_W))
+        return bad_relocation(image, relocation, "does not aim at writable memory");
+    for (uint32_t i = 0; i < image->guarded_count; i++)
+        if (overlaps(&image->guarded[i], relocation->target, relocation->width))
+            return bad_relocation(image, relocation, "aims at a table that the loader reads");
     if (relocation->in_place && load_of(image, relocation->target, 8, true) == NULL)
         return bad_relocation(image, relocation, "has its addend outside the file");
     if (relocation->kind == RELOCATE_RESOLVER && !callable(image, relocation->addend))
         return bad_relocation(image, relocation, "names a resolver that is not executable");
     hr_status status = check_reference(image, relocation);
-    if (status == HR_OK && seen_before(context, relocation))
+    if (status == HR_OK && seen_before(image, context, relocation))
         return bad_relocation(image, relocation, "repeats another one's target or symbol");
     if (status == HR_OK) note_interposable(image, relocation);
     return status;
@@ -1264,11 +1297,33 @@ static hr_status check_plt_kind(image *image, const relocation *relocation, void
 /* glibc asserts that the first DT_RELACOUNT relocations are relative ones. */
 static hr_status check_relative_count(image *image) {
     uint64_t count = image->dynamic.relacount, available = image->relocations.size / sizeof(Elf64_Rela);
-    for (uint64_t i = 0; i < count && i < available; i++)
-        if (decode_relocation(image->bytes + image->relocations.offset + i * sizeof(Elf64_Rela)).kind != RELOCATE_RELATIVE)
+    const uint8_t *table = image->bytes + image->relocations.offset;
+    if (count > available)
+        return damaged(image, textf("%" PRIu64, count).s, textf("at most %" PRIu64, available).s,
+                       "more relative relocations are announced than there are relocations");
+    for (uint64_t i = 0; i < count; i++)
+        if (decode_relocation(table + i * sizeof(Elf64_Rela)).kind != RELOCATE_RELATIVE)
             return damaged(image, textf("relocation %" PRIu64, i).s, textf("%" PRIu64 " relative ones first", count).s,
                            "the relative relocations are not first");
     return HR_OK;
+}
+
+/* Only what is in writable memory needs a guard: usually the dynamic section alone, more after patchelf. */
+static void guard(image *image, const table *table) {
+    const load *load = table->size != 0 ? load_of(image, table->address, 1, true) : NULL;
+    if (load != NULL && (load->flags & PF_W)) image->guarded[image->guarded_count++] = *table;
+}
+
+static void guard_tables(image *image) {
+    const table *tables[] = {&image->dynamic.at,  &image->symbols, &image->strings, &image->hash,
+                             &image->relocations, &image->plt_relocations, &image->relr, &image->versions};
+    for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++) guard(image, tables[i]);
+    uint64_t offset = image->header.e_phoff, size = (uint64_t)image->header.e_phnum * sizeof(Elf64_Phdr);
+    for (uint32_t i = 0; i < image->load_count; i++) { /* the loader uses these where they are mapped */
+        const load *load = &image->loads[i];
+        if (offset >= load->offset && offset - load->offset < load->file_end - load->start)
+            guard(image, &(table){load->start + (offset - load->offset), offset, size});
+    }
 }
 
 static hr_status check_relocations(image *image) {
@@ -1276,6 +1331,7 @@ static hr_status check_relocations(image *image) {
     table *all = &image->relocations, *plt = &image->plt_relocations;
     if (plt->size != 0 && plt->size <= all->size && plt->address == all->address + all->size - plt->size)
         all->size -= plt->size;
+    guard_tables(image);
     hr_status status = check_relative_count(image);
     seen seen;
     if (status == HR_OK) status = seen_open(image, &seen);
@@ -1323,8 +1379,7 @@ static void apply_to_window(image *image, const relocation *relocation, window *
     if (relocation->kind == RELOCATE_RELATIVE) {
         if (!relocation->in_place) window->words[first] = relocation->addend;
         window->kinds[first] = WORD_ADDRESS;
-    } else if (relocation->kind == RELOCATE_SYMBOL || relocation->kind == RELOCATE_GOT ||
-               relocation->kind == RELOCATE_PLT) {
+    } else if (by_name(relocation)) {
         Elf64_Sym symbol = symbol_at(image, relocation->symbol);
         if (symbol.st_shndx == SHN_UNDEF || symbol.st_shndx == SHN_ABS ||
             ELF64_ST_TYPE(symbol.st_info) == STT_GNU_IFUNC)
@@ -1400,7 +1455,8 @@ static hr_status check_initialisers(image *image) {
 /* ---- P5: sections that have to be in use ---- */
 
 static bool within(const table *table, const Elf64_Shdr *section) {
-    return section->sh_addr >= table->address && inside(section->sh_addr - table->address, section->sh_size, table->size);
+    return section->sh_addr >= table->address &&
+           inside(section->sh_addr - table->address, section->sh_size, table->size);
 }
 
 /* A tag of the dynamic section that a bit turned into another one leaves a table unused: relocations that nobody
@@ -1447,10 +1503,12 @@ static hr_status bad_manifest(image *image, const char *found, const char *expec
 }
 
 static uint32_t utf8_length(uint8_t lead) {
-    return lead < 0x80 ? 1 : lead >= 0xC2 && lead < 0xE0 ? 2 : lead >= 0xE0 && lead < 0xF0 ? 3 : lead >= 0xF0 && lead < 0xF5 ? 4 : 0;
+    if (lead < 0x80) return 1;
+    if (lead < 0xC2 || lead > 0xF4) return 0; /* a continuation, an overlong form, or beyond Unicode */
+    return lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
 }
 
-/* Strict: shortest forms only, no surrogates, no control characters (they would act on the terminal that shows them). */
+/* Strict: shortest forms only, no surrogates, no control characters (they would act on the terminal showing them). */
 static bool name_valid(const uint8_t *name, uint64_t length) {
     if (length == 0 || length > HR_NAME_MAX) return false;
     for (uint64_t i = 0; i < length;) {
@@ -1469,12 +1527,17 @@ static bool name_valid(const uint8_t *name, uint64_t length) {
     return true;
 }
 
+static text word_text(const window *window, uint64_t word) {
+    if (window->kinds[word] == WORD_PLAIN) return textf("0x%" PRIx64 ", not relocated", window->words[word]);
+    return textf("a symbol that this module does not define");
+}
+
 /* Copies the name that a word of the manifest points to. `what` names the word in the failure. */
 static hr_status read_name(image *image, const window *window, uint64_t word, const char *what, char *name) {
     const char *expected = "UTF-8 of 1 to 127 bytes, without control characters";
     if (window->kinds[word] != WORD_ADDRESS)
-        return bad_manifest(image, textf("0x%" PRIx64 "%s", window->words[word], window->kinds[word] == WORD_PLAIN ? ", not relocated" : "").s,
-                            "a pointer to a string of this module", FIX_POINTERS, textf("%s is no pointer", what).s);
+        return bad_manifest(image, word_text(window, word).s, "a pointer to a string of this module", FIX_POINTERS,
+                            textf("%s is no pointer", what).s);
     const load *load = load_of(image, window->words[word], 1, true);
     if (load == NULL)
         return bad_manifest(image, textf("0x%" PRIx64, window->words[word]).s, "a pointer to a string of this module",
@@ -1483,7 +1546,8 @@ static hr_status read_name(image *image, const window *window, uint64_t word, co
     uint64_t limit = load->file_end - window->words[word];
     const uint8_t *end = memchr(at, 0, limit < HR_NAME_MAX + 1 ? limit : HR_NAME_MAX + 1);
     if (end == NULL)
-        return bad_manifest(image, "no end within 128 bytes", expected, "shorten the name", textf("%s does not end", what).s);
+        return bad_manifest(image, "no end within 128 bytes", expected, "shorten the name",
+                            textf("%s does not end", what).s);
     if (!name_valid(at, (uint64_t)(end - at)))
         return bad_manifest(image, textf("%" PRIu64 " bytes", (uint64_t)(end - at)).s, expected, NULL,
                             textf("%s is not valid", what).s);
@@ -1499,12 +1563,15 @@ static hr_status read_function(image *image, const window *window, uint64_t word
     uint64_t value = window->words[word];
     if (nullable && kind == WORD_PLAIN && value == 0) return HR_OK;
     if (kind != WORD_ADDRESS)
-        return bad_manifest(image, kind == WORD_PLAIN ? textf("0x%" PRIx64 ", not relocated", value).s : "a symbol that this module does not define",
-                            "a function of this module", "define the function in the module itself",
+        return bad_manifest(image, word_text(window, word).s, "a function of this module",
+                            "define the function in the module itself",
                             textf("%s is no function of this module", what).s);
     if (!executable(image, value))
         return bad_manifest(image, textf("0x%" PRIx64, value).s, "an address in an executable segment", FIX_POINTERS,
                             textf("%s is not executable", what).s);
+    if (!symbol_callable(image, value))
+        return bad_manifest(image, textf("0x%" PRIx64, value).s, "the start of a function", FIX_BUILD_AGAIN,
+                            textf("%s points into the middle of a function", what).s);
     *function = value;
     return HR_OK;
 }
@@ -1584,8 +1651,7 @@ static hr_status find_manifest(image *image, uint64_t *address) {
     if (!find_symbol(image, EXPORT, &index))
         return hr_fail(image->failure, HR_E_NO_MANIFEST, textf("%u dynamic symbols without it", image->symbol_count).s,
                        "an exported data symbol " EXPORT,
-                       "export it with HR_MODULE (patch.h) or hotpatch_module!, and build with default visibility for "
-                       "that symbol; is it a patch module at all?",
+                       FIX_EXPORT,
                        "the library exports no " EXPORT);
     Elf64_Sym symbol = symbol_at(image, index);
     uint32_t type = ELF64_ST_TYPE(symbol.st_info), visibility = ELF64_ST_VISIBILITY(symbol.st_other);
@@ -1625,18 +1691,17 @@ static hr_status read_manifest_words(image *image, const window *window, hr_mani
     return status;
 }
 
-static hr_status read_manifest(image *image, hr_manifest **manifest) {
-    uint64_t address = 0;
-    hr_status status = find_manifest(image, &address);
-    if (status != HR_OK) return status;
+static hr_status read_manifest(image *image, uint64_t address, hr_manifest **manifest) {
+    hr_status status;
     window window;
     if (window_open(image, address, HR_ABI_STRUCT_SIZE_V1 / 8, &window, &status)) {
         windows one = {&window, 1};
         status = visit_relocations(image, apply_relocation, &one);
         if (status == HR_OK) status = read_manifest_words(image, &window, manifest);
     } else if (status == HR_OK) {
-        status = bad_manifest(image, textf("address 0x%" PRIx64, address).s, "56 aligned bytes inside this module's file",
-                              FIX_POINTERS, EXPORT " lies outside the module");
+        status = bad_manifest(image, textf("address 0x%" PRIx64, address).s,
+                              "56 aligned bytes inside this module's file", FIX_POINTERS,
+                              EXPORT " lies outside the module");
     }
     window_close(&window);
     return status;
@@ -1677,7 +1742,8 @@ static hr_status read_build_id(image *image, char *build_id) {
         Elf64_Shdr section;
         memcpy(&section, image->bytes + image->header.e_shoff + i * sizeof section, sizeof section);
         if (section.sh_type == SHT_NOTE) /* not loaded: a cut-off one harms nobody */
-            (void)read_notes(image->bytes + section.sh_offset, section.sh_size, section.sh_addralign == 8 ? 8 : 4, build_id);
+            (void)read_notes(image->bytes + section.sh_offset, section.sh_size, section.sh_addralign == 8 ? 8 : 4,
+                             build_id);
     }
     if (build_id[0] == 0) image->warnings |= HR_WARN_NO_BUILD_ID;
     return HR_OK;
@@ -1739,7 +1805,8 @@ static uint64_t content_of(const image *image) {
 
 /* ---- the whole ---- */
 
-static hr_status check_image(image *image) {
+/* P1 to P7: enough to read symbols. */
+static hr_status check_structure(image *image) {
     bool readable;
     hr_status status = read_header(image->bytes, image->size, image->failure, &image->header, &readable);
     if (status == HR_OK) status = check_header(image);
@@ -1749,7 +1816,12 @@ static hr_status check_image(image *image) {
     if (status == HR_OK) status = check_sections(image);
     if (status == HR_OK) status = check_dynamic(image);
     if (status == HR_OK) status = check_symbols(image);
-    if (status == HR_OK) status = check_versions(image);
+    return status;
+}
+
+/* P8 to P10: what the loader does before it returns. */
+static hr_status check_loading(image *image) {
+    hr_status status = check_versions(image);
     if (status == HR_OK) status = check_relocations(image);
     if (status == HR_OK) status = check_section_uses(image);
     if (status == HR_OK) status = check_initialisers(image);
@@ -1759,10 +1831,13 @@ static hr_status check_image(image *image) {
 hr_status hr_preflight(const void *bytes, uint64_t size, hr_failure *failure, hr_manifest **manifest) {
     image image = {.bytes = bytes, .size = size, .failure = failure};
     char build_id[HR_BUILD_ID_SIZE] = {0};
+    uint64_t address = 0;
     *manifest = NULL;
-    hr_status status = check_image(&image);
+    hr_status status = check_structure(&image);
+    if (status == HR_OK) status = find_manifest(&image, &address); /* first: most libraries are no modules */
+    if (status == HR_OK) status = check_loading(&image);
     if (status == HR_OK) status = read_build_id(&image, build_id);
-    if (status == HR_OK) status = read_manifest(&image, manifest);
+    if (status == HR_OK) status = read_manifest(&image, address, manifest);
     if (status != HR_OK) {
         hr_manifest_free(*manifest);
         *manifest = NULL;
@@ -1776,23 +1851,21 @@ hr_status hr_preflight(const void *bytes, uint64_t size, hr_failure *failure, hr
 
 void hr_manifest_free(hr_manifest *manifest) { free(manifest); }
 
-/* What hr_preflight_undefined needs of the file is what hr_preflight has checked; a file that fails has no names. */
+/* A file that hr_preflight would refuse may be given all the same: it has no names then. */
 uint32_t hr_preflight_undefined(const void *bytes, uint64_t size, int (*resolved)(const char *name), char *names,
                                 uint32_t names_size) {
-    hr_failure failure;
-    image image = {.bytes = bytes, .size = size, .failure = &failure};
+    image image = {.bytes = bytes, .size = size, .failure = NULL};
     uint32_t count = 0;
     uint64_t used = 0;
     if (names_size != 0) names[0] = 0;
-    if (check_image(&image) != HR_OK) return 0;
+    if (check_structure(&image) != HR_OK) return 0;
     for (uint32_t i = 1; i < image.symbol_count; i++) {
         Elf64_Sym symbol = symbol_at(&image, i);
         const char *name = string_at(&image, symbol.st_name);
         if (symbol.st_shndx != SHN_UNDEF || ELF64_ST_BIND(symbol.st_info) != STB_GLOBAL || *name == 0) continue;
         if (resolved != NULL && resolved(name)) continue;
-        int written = snprintf(used < names_size ? names + used : NULL, used < names_size ? (size_t)(names_size - used) : 0,
-                               "%s%s", count == 0 ? "" : ", ", name);
-        used += written > 0 ? (uint64_t)written : 0;
+        if (used < names_size)
+            used += (uint64_t)snprintf(names + used, (size_t)(names_size - used), "%s%s", count == 0 ? "" : ", ", name);
         count++;
     }
     return count;

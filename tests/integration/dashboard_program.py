@@ -2,12 +2,15 @@
 
     python dashboard_program.py SCENE LOG
 
-It appends each command that a key gave to LOG, changes its state as a session would, and ends on Quit.
+It appends each command that a key gave to LOG, changes its state as a session would, and ends on Quit. With FORGET in
+its environment it does not close the dashboard, with IGNORE_HANGUP it outlives its terminal.
 """
 
 from __future__ import annotations
 
+import os
 import queue
+import signal
 import sys
 import time
 from dataclasses import replace
@@ -35,6 +38,8 @@ SCENES = {
 
 
 def main() -> None:
+    if "IGNORE_HANGUP" in os.environ:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     state, view = SCENES[sys.argv[1]]()
     log = Path(sys.argv[2])
     commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
@@ -61,7 +66,8 @@ def main() -> None:
                 break
             state = obey(state, command)
     finally:
-        reporter.close()
+        if "FORGET" not in os.environ:
+            reporter.close()
     print("the program has ended")
 
 

@@ -6,7 +6,6 @@ import fcntl
 import os
 import pty
 import select
-import signal
 import struct
 import subprocess
 import sys
@@ -288,15 +287,24 @@ def test_ctrl_z_does_not_leave_a_broken_terminal_behind(tmp_path: Path) -> None:
         found.shows("▸ synth.voice_tick")
 
 
-def test_a_terminal_that_vanishes_ends_the_session(tmp_path: Path) -> None:
-    """With SIGHUP ignored (nohup, a dropped connection) nothing else would tell the program."""
-    with terminal("normal", tmp_path, 100, 30) as found:
+def test_a_program_that_forgets_to_close_still_gives_the_terminal_back(tmp_path: Path) -> None:
+    with terminal("normal", tmp_path, 100, 30, {"FORGET": "1"}) as found:
         found.shows("synth v7")
-        found.process.send_signal(signal.SIGWINCH)
+        found.press("q")
+        found.until(lambda now: LEFT in now.raw)
+        assert found.process.wait(PATIENCE) == 0
+        assert termios.tcgetattr(found.slave) == found.attributes
+
+
+def test_a_terminal_that_vanishes_ends_the_session(tmp_path: Path) -> None:
+    """With SIGHUP ignored (nohup, a dropped connection) nothing else tells the program."""
+    with terminal("normal", tmp_path, 100, 30, {"IGNORE_HANGUP": "1"}) as found:
+        found.shows("synth v7")
         os.close(found.slave)
         os.close(found.master)
         found.slave = found.master = -1
-        assert found.process.wait(PATIENCE) != 0 or log(tmp_path)[-1] == "Quit()"
+        found.process.wait(PATIENCE)
+    assert log(tmp_path) == ["Quit()"]
 
 
 @pytest.mark.parametrize("unset", [{}, {"NO_COLOR": "1"}])

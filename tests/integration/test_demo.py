@@ -89,7 +89,6 @@ def test_everything_shown() -> None:
     assert stage.play.passed
     assert [outcome.title for outcome in stage.play.outcomes] == TITLES
     assert [type(act) for act in stage.acts if not isinstance(act, Narrate)] == [
-        demo.Build,
         demo.Write,
         demo.Write,
         demo.Cut,
@@ -300,7 +299,8 @@ def test_demo(name: str, env: dict[str, str], scratch: Path, tmp_path: Path, req
     if EXAMPLES[name].build[0] == "make":  # cargo may have to compile what it has never seen
         assert time.monotonic() - began < 60
     assert list(scratch.iterdir()) == []
-    assert list((tmp_path / "run").rglob("*.sock")) == []
+    # A host that a signal ended leaves its socket to its successor's cleaning; the host itself must be gone.
+    assert not any(Path("/proc", socket.stem).exists() for socket in (tmp_path / "run").rglob("*.sock"))
 
 
 @pytest.fixture

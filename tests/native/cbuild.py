@@ -46,12 +46,10 @@ class Shim:
 
     def host(self, source: Path, output: Path, *flags: str, shared: bool = False) -> Path:
         """Compiles and links a C host; ``shared`` links it with the shared shim, found by a run path."""
-        link: list[str | Path]
-        link = [self.shared, f"-Wl,-rpath,{self.shared.parent}"] if shared else [self.archive]
-        run(
-            [cc(), "-O2", "-g", *WARNINGS, *self.flags, *flags, "-I", INCLUDE, "-I", HOSTS, "-o", output, source]
-            + [*link, *LIBRARIES]
-        )
+        archive: list[str | Path] = [self.archive]
+        library: list[str | Path] = [self.shared, f"-Wl,-rpath,{self.shared.parent}"]
+        command: list[str | Path] = [cc(), "-O2", "-g", *WARNINGS, *self.flags, *flags, "-I", INCLUDE, "-I", HOSTS]
+        run([*command, "-o", output, source, *(library if shared else archive), *LIBRARIES])
         return output
 
 

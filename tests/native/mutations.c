@@ -8,8 +8,8 @@
  * message: any signal, any exit by the loader's assertions and any child that hangs is a failure.
  *
  * Machine code is exempt: no reader of a file can tell whether its code is right. So an accepted mutant whose code
- * (bytes of sections flagged executable) is damaged gets its code back before it is opened, and has to be accepted again;
- * one with no other damage is then the valid module, and only counted ("code-only"). Nothing else is exempt.
+ * (bytes of sections flagged executable) is damaged gets its code back before it is opened, if it is then accepted
+ * again; one with no other damage is the valid module, and only counted ("code-only"). Nothing else is exempt.
  *
  * Prints one line of counts; the exit status is 0 only when nothing failed. */
 #define _GNU_SOURCE 1
@@ -87,9 +87,9 @@ static void odd_number(mutant *m, uint64_t start, uint64_t length) {
     uint64_t at = start + below(length / width) * width;
     uint64_t old;
     memcpy(&old, m->bytes + at, 8 < m->size - at ? 8 : m->size - at);
-    const uint64_t numbers[] = {0,           1,        7,           4095,        4096,       m->size, m->size - 1, m->size + 1,
-                                UINT32_MAX,  INT32_MAX, UINT64_MAX, INT64_MAX,  UINT64_C(1) << 63, old + 1, old - 1, old + 8,
-                                old - 8, old + 4096, old - 4096, old * 2, old / 2, ~old};
+    const uint64_t numbers[] = {0, 1, 7, 4095, 4096, INT32_MAX, UINT32_MAX, INT64_MAX, UINT64_MAX, UINT64_C(1) << 63,
+                                m->size - 1, m->size, m->size + 1, old + 1, old - 1, old + 8, old - 8, old + 4096,
+                                old - 4096, old * 2, old / 2, ~old};
     uint64_t value = numbers[below(sizeof numbers / sizeof numbers[0])];
     memcpy(m->bytes + at, &value, width < m->size - at ? width : m->size - at);
 }
@@ -236,7 +236,7 @@ static int open_in_child(const char *path) {
 }
 
 /* The bytes go to a buffer of exactly their size, so that AddressSanitizer sees the first byte read behind them. */
-static hr_status preflight(const mutant *m) {
+static hr_status run_preflight(const mutant *m) {
     uint8_t *exact = malloc(m->size != 0 ? m->size : 1);
     if (exact == NULL) fatal("malloc");
     memcpy(exact, m->bytes, m->size);
@@ -259,7 +259,7 @@ static hr_status preflight(const mutant *m) {
 
 static void judge(mutant *m, uint64_t number, bool open, const char *scratch, counts *counts) {
     counts->mutants++;
-    hr_status status = preflight(m);
+    hr_status status = run_preflight(m);
     if (status >= 0 && status < 64) counts->by_status[status]++;
     if (status != HR_OK) {
         counts->rejected++;
@@ -273,7 +273,7 @@ static void judge(mutant *m, uint64_t number, bool open, const char *scratch, co
             counts->code_only++;
             return;
         }
-        if (preflight(m) != HR_OK) return;
+        if (run_preflight(m) != HR_OK) return;
     }
     char path[4096], kept[4200];
     snprintf(path, sizeof path, "%s/mutant-%ld.so", scratch, (long)getpid());
@@ -339,12 +339,14 @@ int main(int argc, char **argv) {
         mutate(&mutant);
         judge(&mutant, i, open, argv[5], &counts);
     }
-    printf("mutants %" PRIu64 " rejected %" PRIu64 " accepted %" PRIu64 " repaired %" PRIu64 " code-only %" PRIu64 " loaded %" PRIu64
-           " refused %" PRIu64 " failed %" PRIu64,
-           counts.mutants, counts.rejected, counts.accepted, counts.repaired, counts.code_only, counts.loaded, counts.refused,
-           counts.failed);
+    const struct { const char *name; uint64_t count; } rows[] = {
+        {"mutants", counts.mutants},     {"rejected", counts.rejected},   {"accepted", counts.accepted},
+        {"repaired", counts.repaired},   {"code-only", counts.code_only}, {"loaded", counts.loaded},
+        {"refused", counts.refused},     {"failed", counts.failed},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) printf("%s %" PRIu64 " ", rows[i].name, rows[i].count);
     for (int i = 0; i < 64; i++)
-        if (counts.by_status[i] != 0) printf(" %s %" PRIu64, hr_status_code(i), counts.by_status[i]);
+        if (counts.by_status[i] != 0) printf("%s %" PRIu64 " ", hr_status_code(i), counts.by_status[i]);
     printf("\n");
     for (uint64_t i = 0; i < module_count; i++) free(modules[i].bytes);
     free(mutant.bytes);

@@ -50,7 +50,8 @@ torture() {
     "$cc" "${warnings[@]}" $flags -I "$root/shim/include" -o "$directory/torture" "$here/torture.c" \
         "$root"/shim/src/*.c -lpthread -ldl
     echo "== $kind: $changes changes, $real real loads, $threads threads"
-    XDG_RUNTIME_DIR=$directory/run XDG_STATE_HOME=$directory/state \
+    # MALLOC_PERTURB_: without a sanitizer, a table that is used after it was freed shall not look as it did.
+    MALLOC_PERTURB_=165 XDG_RUNTIME_DIR=$directory/run XDG_STATE_HOME=$directory/state \
         TSAN_OPTIONS="halt_on_error=1 second_deadlock_stack=1 ${TSAN_OPTIONS-}" \
         ASAN_OPTIONS="detect_leaks=1 detect_stack_use_after_return=1 ${ASAN_OPTIONS-}" \
         UBSAN_OPTIONS="print_stacktrace=1 ${UBSAN_OPTIONS-}" \

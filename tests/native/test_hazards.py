@@ -728,6 +728,21 @@ def test_hooks_of_a_module_that_comes_back(bench: Bench) -> None:
     assert host.ask("state")["loads"] == 2  # on_unload had run: what it took down is set up again
 
 
+def test_a_roll_back_waits_for_the_on_unload_of_what_it_brings_back(bench: Bench) -> None:
+    host = bench.host("declare a", "serve host")
+    slow = "__atomic_add_fetch(&state->unloads, 1, __ATOMIC_SEQ_CST); usleep(100000); state->value = 0; return 0;"
+    setup = "state->value = 1; return 0;"
+    flags = ("-D_GNU_SOURCE",)
+    extra = "#include <unistd.h>"
+    load(host, bench.module(1, {"a": "return state->value;"}, on_load=setup, on_unload=slow, extra=extra, flags=flags))
+    assert call(host) == 1
+    load(host, bench.module(2))
+    until(lambda: host.ask("state")["unloads"] == 1, "on_unload")
+    assert code(host.ask("rollback")) == "ok"
+    time.sleep(0.2)
+    assert call(host) == 1  # not what on_unload takes down after on_load has set it up
+
+
 # ---- transactions, kept, undeclared, same, quarantine, fallback ----
 
 
@@ -894,14 +909,22 @@ def test_runtimes_are_name_spaces(bench: Bench) -> None:
 def test_more_threads_than_shards(bench: Bench) -> None:
     host = bench.host("declare a", "declare n nest", "nest a", "serve host")
     load(host, bench.module(1))
-    assert host.ask("threads 400 a 30")["sum"] == 400
-    assert host.ask("threads 300 n 20")["sum"] == 300  # nested: each calls `a` once
+    assert host.ask("threads 400 a 20000")["sum"] == 400
+    assert host.ask("threads 300 n 5000")["sum"] == 300  # nested: each calls `a` once
     seen = bench.viewer(host).ask("")
-    assert seen["slots"]["a"]["calls"] == 400 * 30 + 300 * 20
-    assert seen["slots"]["n"]["calls"] == 300 * 20
+    assert seen["slots"]["a"]["calls"] == 400 * 20_000 + 300 * 5_000
+    assert seen["slots"]["n"]["calls"] == 300 * 5_000
     assert seen["shards"] == 256 and seen["slots"]["a"]["in_flight"] == 0
     host.ask("threads 20 a 5")  # shards are used again, and go on counting
-    assert bench.viewer(host).ask("")["slots"]["a"]["calls"] == 400 * 30 + 300 * 20 + 100
+    assert bench.viewer(host).ask("")["slots"]["a"]["calls"] == 400 * 20_000 + 300 * 5_000 + 100
+
+
+def test_slots_that_several_threads_declare_by_calling_them(bench: Bench) -> None:
+    """No call is lost and none counted elsewhere, whoever of the threads declares the slot."""
+    host = bench.host("configure 20000", "serve host", "rush 2 20000")
+    slots = bench.viewer(host).ask("")["slots"]
+    assert len(slots) == 20_000
+    assert {slot["calls"] for slot in slots.values()} == {2}
 
 
 @pytest.mark.parametrize("slots", [1, 70, 4096])

@@ -29,7 +29,7 @@ def links_with(cc: str, flag: str, directory: Path) -> bool:
     """Whether the compiler brings the sanitizer's library."""
     probe = directory / "probe.c"
     probe.write_text("int main(void) { return 0; }\n", encoding="utf-8")
-    command = [cc, flag, "-o", directory / "probe", probe]
+    command: list[str | Path] = [cc, flag, "-o", directory / "probe", probe]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 

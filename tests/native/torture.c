@@ -3,10 +3,10 @@
  *     torture TEMPLATE SCRATCH CHANGES REAL THREADS
  *
  * TEMPLATE is the module built from hosts/pair.c. Copies of it with another tag are other modules to the shim, so any
- * number of real builds comes from one compilation. CHANGES is how often the dispatch table is to change or a module to
- * be refused; REAL of them are real loads, each with its rollback. The rest of the commits publish modules that are open
- * already, through the same hr_dispatch_publish that a load ends in: modules stay resident, and 20,000 of them would
- * measure the dynamic loader's patience and the kernel's limit of mappings instead.
+ * number of real builds comes from one compilation. CHANGES is how often the dispatch table is to change or a module is
+ * to be refused; REAL of them are real loads, every other one with its rollback. The other commits publish modules that
+ * are open already, through the same hr_dispatch_publish that a load ends in: modules stay resident, and 20,000 of them
+ * would measure the dynamic loader's patience and the kernel's limit of mappings instead.
  *
  * What must hold, whatever the interleaving:
  *
@@ -184,7 +184,8 @@ static void call_in_frame(pair_state *state, tally *own) {
         own->y++;
         hr_frame_call(&frame, &slot_x, state, NULL, &again);
         own->x++;
-        if (again != x) fail("one frame, two generations: %llu, %llu", (unsigned long long)x, (unsigned long long)again);
+        if (again != x)
+            fail("one frame, two generations: %llu, %llu", (unsigned long long)x, (unsigned long long)again);
     }
     hr_frame_end(&frame);
     own->x++;
@@ -476,14 +477,17 @@ static void refuse(uint64_t number) {
     changes.refused++;
 }
 
-static void publish(uint64_t number) {
+/* Returns how many tables wait for a caller then. */
+static uint32_t publish(uint64_t number) {
     pthread_mutex_lock(&hr.lock);
     hr_status status = hr_dispatch_publish(opened[number % opened_count].assignments, 3);
     hr_reclaim_advance();
     hr_reclaim_tables();
+    uint32_t retired = hr.retired_count;
     pthread_mutex_unlock(&hr.lock);
     if (status != HR_OK) fail("publish: %s", hr_status_code((int32_t)status));
     changes.publications++;
+    return retired;
 }
 
 static uint64_t changed(void) {
@@ -497,28 +501,28 @@ static size_t memory(void) {
 
 /* Ends when the reclaimer has freed what it can; nobody is in a call then, so that is all. */
 static void settle(void) {
+    uint32_t left = 0;
     for (int i = 0; i < 200; i++) {
-        publish((uint64_t)i);
-        pthread_mutex_lock(&hr.lock);
-        hr_reclaim_tables();
-        uint32_t left = hr.retired_count;
-        pthread_mutex_unlock(&hr.lock);
-        if (left == 0) return;
+        if ((left = publish((uint64_t)i)) == 0) return;
         usleep(1000);
     }
-    fail("%u tables are never reclaimed", hr.retired_count);
+    fail("%u tables are never reclaimed", left);
 }
 
 /* Memory while callers are busy: at a moment at which next to no table waits for one of them. */
 static size_t memory_at_rest(void) {
     size_t seen = memory();
     for (int i = 0; i < 2000; i++) {
-        publish((uint64_t)i);
-        if (hr.retired_count > 2) continue;
+        if (publish((uint64_t)i) > 2) continue;
         seen = memory();
         break;
     }
     return seen;
+}
+
+static void change(int publishing, uint64_t number) {
+    if (publishing) publish(number);
+    else refuse(number);
 }
 
 static void first_half(uint64_t real, uint64_t total) {
@@ -528,12 +532,12 @@ static void first_half(uint64_t real, uint64_t total) {
         load_new();
         if (changes.loads % 2) roll_back();
         if (changes.loads % 10 == 0) prepare_and_abort();
-        for (uint64_t i = 0; i < total / 2 / real; i++) (i % 3 ? publish : refuse)(changes.loads + i);
+        for (uint64_t i = 0; i < total / 2 / real; i++) change(i % 3, changes.loads + i);
     }
 }
 
 static void second_half(uint64_t total) {
-    for (uint64_t i = 0; changed() < total; i++) (i % 5 ? publish : refuse)(i / 5 + i);
+    for (uint64_t i = 0; changed() < total; i++) change(i % 5, i / 5 + i);
 }
 
 /* ---- */

@@ -191,9 +191,10 @@ def test_keys_without_content_are_left_out() -> None:
     assert as_object(Record(EventKind.DETACH, NOW)) == {"event": "detach", "time": "2026-01-01T14:04:31.000Z"}
 
 
-def test_a_build_says_how_it_ended() -> None:
-    assert as_object(Record(EventKind.BUILD, NOW, code="failed"))["code"] == "failed"
+def test_only_failures_have_a_code() -> None:
+    assert as_object(Record(EventKind.BUILD, NOW, code="E-BUILD"))["code"] == "E-BUILD"
     assert "code" not in as_object(Record(EventKind.SAME, NOW, code="same"))
+    assert "code" not in as_object(Record(EventKind.SWAP, NOW, code="ok"))
 
 
 def test_notes_are_for_people_only() -> None:
@@ -288,7 +289,7 @@ def test_spans(seconds: float, text: str) -> None:
 
 def test_uptime_and_steps() -> None:
     assert uptime(724) == "00:12:04" and uptime(3 * 86400 + 5) == "3d 00:00:05"
-    odd = replace(SWAPPED, us={"odd": 1500, "commit": 10, "stage": 0, "total": 9})
+    odd = replace(SWAPPED, us={"odd": 1500, "commit": 10, "stage": 0, "check": 4, "total": 9})
     assert step_times(odd) == "commit 0.01 odd 1.50"
 
 

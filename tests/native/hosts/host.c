@@ -3,11 +3,11 @@
  *
  *     configure N              declare SYMBOL [none|block|fork|nest|7]     find SYMBOL      runtime N      free N
  *     call SYMBOL [TIMES]      load PATH                                 rollback [NAME]
- *     prepare PATH...          commit          abort                     serve NAME [FLAGS]   stop   poll MS   safepoint
+ *     prepare PATH...          commit          abort                    serve NAME [FLAGS]   stop   poll MS   safepoint
  *     threads N SYMBOL TIMES   hold SYMBOL     release                   frame begin|end|SYMBOL
  *     veto STATUS   nest SYMBOL   state   symbols   modules   generation  dlopen PATH   thread COMMAND
  *     fork COMMAND; COMMAND... forkin SYMBOL COMMAND; COMMAND...         exit
- *     dlopenfd PATH
+ *     dlopenfd PATH            rush THREADS ROUNDS
  *
  * `dlopen` is the counter-proof of most hazards: what a host without hotreload does. */
 #define _GNU_SOURCE
@@ -230,6 +230,37 @@ static void command_threads(FILE *out, int count, hr_slot *slot, int times) {
     fprintf(out, "{\"sum\": %d}", sum);
 }
 
+/* Threads that call slots which nobody has declared, each slot all at the same moment: its first call declares it. */
+typedef struct rush_data {
+    hr_slot *slots;
+    int rounds, threads;
+    int arrived; /* atomic: threads that reached a round, in all */
+} rush_data;
+
+static void *rush(void *argument) {
+    rush_data *data = argument;
+    for (int round = 0; round < data->rounds; round++) {
+        __atomic_add_fetch(&data->arrived, 1, __ATOMIC_SEQ_CST);
+        while (__atomic_load_n(&data->arrived, __ATOMIC_SEQ_CST) < (round + 1) * data->threads) continue;
+        if (hr_call(&data->slots[round], &state, NULL, NULL) != 0) exit(3);
+    }
+    return NULL;
+}
+
+static void command_rush(FILE *out, int threads, int rounds) {
+    rush_data data = {calloc((size_t)rounds, sizeof(hr_slot)), rounds, threads, 0};
+    pthread_t others[HELD_MAX];
+    for (int i = 0; i < rounds; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "rush.%d", i);
+        data.slots[i] = (hr_slot)HR_SLOT(strdup(name), fallback_zero);
+    }
+    for (int i = 0; i < threads; i++)
+        if (pthread_create(&others[i], NULL, rush, &data)) exit(3);
+    for (int i = 0; i < threads; i++) pthread_join(others[i], NULL);
+    print_status(out, HR_OK); /* the slots are the dispatch table's now and stay */
+}
+
 static void command_dlopen(FILE *out, const char *path, int through_descriptor) {
     char name[32];
     int fd = through_descriptor ? open(path, O_RDONLY | O_CLOEXEC) : -1;
@@ -359,6 +390,7 @@ static void execute(char *line, FILE *out) {
         hr_safepoint();
         print_status(out, HR_OK);
     } else if (!strcmp(verb, "threads")) command_threads(out, atoi(first), slot_named(words[2]), atoi(words[3]));
+    else if (!strcmp(verb, "rush")) command_rush(out, atoi(first), atoi(words[2]));
     else if (!strcmp(verb, "hold")) {
         held_call *call = &held[held_count++];
         int before = __atomic_load_n(&state.inside, __ATOMIC_SEQ_CST);

@@ -1,0 +1,100 @@
+/* Plain dlopen and dlsym by hand, and with -DPOLLING what cr.h does about changes: stat at every tick, close, copy, open.
+ *
+ * The polling form is our own and follows the method of cr.h: the old library is closed before the new one is known to
+ * be good, one thread. It has neither cr's crash handler nor its state transfer, and is better in one point: it compares
+ * nanoseconds of the modification time (cr.h compares seconds, and never sees a second build in one of them). */
+#define _GNU_SOURCE
+#include "harness.h"
+
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+typedef int32_t (*step_fn)(void *, const void *, void *);
+static void *library;
+static step_fn volatile now_a, now_b; /* volatile: read anew at every call */
+
+static int load(const char *path) {
+    void *next = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    void *a = next ? dlsym(next, "a") : NULL, *b = next ? dlsym(next, "b") : NULL;
+    if (!a || !b) return 1;
+    library = next; /* the old one stays: a caller may be inside */
+    *(void **)(void *)&now_a = a;
+    *(void **)(void *)&now_b = b;
+    return 0;
+}
+
+#ifdef POLLING
+static const char *watched, *directory;
+static struct timespec stamp;
+
+static int copy(const char *from, const char *to) {
+    static char bytes[1 << 20];
+    int in = open(from, O_RDONLY | O_CLOEXEC), out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0755);
+    ssize_t size = in < 0 ? -1 : read(in, bytes, sizeof bytes);
+    int failed = out < 0 || size < 0 || write(out, bytes, (size_t)size) != size;
+    if (in >= 0) close(in);
+    if (out >= 0) close(out);
+    return failed;
+}
+
+static int same(struct timespec one, struct timespec other) {
+    return one.tv_sec == other.tv_sec && one.tv_nsec == other.tv_nsec;
+}
+
+static void tick(void) {
+    static int serial;
+    char name[4096];
+    struct stat status;
+    if (stat(watched, &status) != 0 || same(status.st_mtim, stamp)) return;
+    stamp = status.st_mtim;
+    if (library) dlclose(library);
+    library = NULL;
+    now_a = now_b = NULL;
+    snprintf(name, sizeof name, "%s/copy%d.so", directory, serial++);
+    if (copy(watched, name) == 0) load(name);
+    unlink(name);
+}
+#endif
+
+static int open_module(const char *path, const char *scratch) {
+#ifdef POLLING
+    watched = path;
+    directory = scratch;
+    tick();
+    return library == NULL;
+#else
+    (void)scratch;
+    return load(path);
+#endif
+}
+
+__attribute__((aligned(64))) static void loop(uint64_t calls, hb_state *state) {
+    int64_t input = 1, output = 0;
+    for (uint64_t i = 0; i < calls; i++) now_a(state, &input, &output);
+}
+
+/* Without a function a host that checks has nothing to call. */
+static int64_t call(step_fn function, hb_state *state, int64_t input) {
+    int64_t output = -1;
+    if (function) function(state, &input, &output);
+    return output;
+}
+
+static int64_t call_a(hb_state *state, int64_t input) { return call(now_a, state, input); }
+static int64_t call_b(hb_state *state, int64_t input) { return call(now_b, state, input); }
+
+int main(int argc, char **argv) {
+    hb_peer peer = {.name = "dlopen", .open = open_module, .loop = loop, .a = call_a, .b = call_b};
+#ifdef POLLING
+    peer.tick = tick;
+    peer.tick_us = 16667;
+    peer.single_thread = 1;
+#else
+    peer.load = load;
+#endif
+    return hb_main(argc, argv, &peer);
+}
