@@ -146,12 +146,13 @@ class Runner:
     # ---- start and end ----
 
     def _begin(self) -> None:
-        if self._options.build:
-            self._take(session.Rebuild())
-        elif self._options.command:
+        if self._options.command and not self._options.build:
             self._start_host()
         self._attach_present()
         self._watcher.start()
+        if self._options.build:
+            # Not before the watcher: what the first build writes would count as built before, and go out in pieces.
+            self._take(session.Rebuild())
         for work in (self._find, self._swap, *((self._look_at_sources,) if self._options.build else ())):
             Thread(target=work, name=f"hotreload-{work.__name__.strip('_')}", daemon=True).start()
 

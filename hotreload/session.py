@@ -516,23 +516,24 @@ class _Draft:
             self._candidate(candidate)
         settling = tuple(path for path in self.state.settling if path not in paths)
         self.put(settling=settling, withheld=self.state.withheld - bad, repeating=self.state.repeating - paths)
-        good = (paths - bad) | self._companions(bad)
+        good = paths - bad
         if not fresh:
             self.queue(good)
         elif self._building():
-            self.put(withheld=self.state.withheld | good, spoiled=self.state.spoiled or bool(bad))
+            withheld = self.state.withheld | good | self._companions(paths)
+            self.put(withheld=withheld, spoiled=self.state.spoiled or bool(bad))
         elif bad:
-            self._withhold(good)
+            self._withhold(good | self._companions(paths))
         else:
             self.queue(good | self.state.withheld)
         self._catch_up(*self.attached())
         self._say_who_waits(event.candidates)
 
-    def _companions(self, bad: frozenset[Path]) -> frozenset[Path]:
-        """Takes the groups that have become bad while they waited out of the queue; returns what was good in them."""
-        spoilt = [group for group in self.state.groups if group & bad]
-        self.put(groups=tuple(group for group in self.state.groups if group not in spoilt))
-        return frozenset().union(*spoilt) - bad
+    def _companions(self, paths: frozenset[Path]) -> frozenset[Path]:
+        """Takes the groups that cannot go as they are out of the queue; returns what else was in them."""
+        touched = [group for group in self.state.groups if group & paths]
+        self.put(groups=tuple(group for group in self.state.groups if group not in touched))
+        return frozenset().union(*touched) - paths
 
     def _building(self) -> bool:
         build = self.state.build
@@ -693,7 +694,9 @@ class _Draft:
         before = self.state.withheld
         for pid, wanted in transaction.offers.items():
             self._take_in(pid, wanted, outcomes[pid], again)
-        if again:
+        if again & before:  # settled anew meanwhile, and withheld: the others wait for the same
+            self.put(withheld=self.state.withheld | again)
+        elif again:
             self._repeat(again)
         else:
             self._join_correction(transaction, self.state.withheld - before)

@@ -1034,19 +1034,28 @@ static int place_of(const image *image, uint64_t address) {
     return place == PLACE_UNKNOWN && known ? PLACE_MIDDLE : place;
 }
 
-static bool starts_section(const image *image, uint64_t address) {
+/* Headers and constants may share an executable segment with code. */
+static bool in_code(const image *image, uint64_t address, bool *at_start) {
+    *at_start = false;
+    if (!executable(image, address)) return false;
     for (uint64_t i = 1; i < image->section_count; i++) {
         Elf64_Shdr section = section_at(image, i);
-        if ((section.sh_flags & SHF_EXECINSTR) && section.sh_addr == address) return true;
+        if (!(section.sh_flags & SHF_EXECINSTR) || address < section.sh_addr ||
+            address - section.sh_addr >= section.sh_size)
+            continue;
+        *at_start = address == section.sh_addr;
+        return true;
     }
-    return false;
+    const load *load = load_of(image, address, 1, true);
+    uint64_t headers = image->header.e_phoff + (uint64_t)image->header.e_phnum * sizeof(Elf64_Phdr);
+    return image->section_count == 0 && load->offset + (address - load->start) >= headers;
 }
 
 /* For code without symbols and unwind records, such as the compiler's own start-up objects: aligned as functions are,
  * or behind what ends one. */
 static bool follows_an_end(const image *image, uint64_t address) {
 #if defined(__x86_64__)
-    if (address % 16 == 0 || starts_section(image, address)) return true;
+    if (address % 16 == 0) return true;
     const load *load = load_of(image, address, 1, true);
     if (address - load->start < 5) return false;
     const uint8_t *at = image->bytes + load->offset + (address - load->start);
@@ -1060,45 +1069,23 @@ static bool follows_an_end(const image *image, uint64_t address) {
 #endif
 }
 
-/* The same for what a dynamic symbol calls a function, which therefore cannot vouch for itself. */
-static bool symbol_callable(const image *image, uint64_t address) {
-    uint64_t start, end;
-    if (!executable(image, address)) return false;
-    if (!unwind_range(image, address, &start, &end) || start == address) return true;
-    return image->all_symbols.size != 0 &&
-           place_in_symbols(image, &image->all_symbols, image->all_symbols.size, address) == PLACE_START;
-}
-
 /* What the loader calls by itself: initialisers, finalisers, resolvers. */
 static bool callable(const image *image, uint64_t address) {
-    if (!executable(image, address)) return false;
+    bool at_start;
+    if (!in_code(image, address, &at_start)) return false;
     int place = place_of(image, address);
-    return place == PLACE_START || (place == PLACE_UNKNOWN && follows_an_end(image, address));
+    return place == PLACE_START || (place == PLACE_UNKNOWN && (at_start || follows_an_end(image, address)));
 }
 
-/* ---- P9: relocations ---- */
-
-typedef struct relocation {
-    uint64_t target;
-    uint64_t addend; /* RELR: unused, it is in place */
-    uint32_t symbol;
-    uint8_t kind;
-    uint8_t width;
-    bool in_place; /* RELR */
-} relocation;
-
-typedef hr_status (*relocation_visitor)(image *image, const relocation *relocation, void *context);
-
-static relocation decode_relocation(const uint8_t *at) {
-    uint64_t info = read64(at + 8);
-    relocation result = {.target = read64(at), .addend = read64(at + 16), .symbol = (uint32_t)ELF64_R_SYM(info)};
-    for (size_t i = 0; i < sizeof relocation_kinds / sizeof relocation_kinds[0]; i++)
-        if (relocation_kinds[i].type == ELF64_R_TYPE(info)) {
-            result.kind = relocation_kinds[i].kind;
-            result.width = relocation_kinds[i].width;
-            break;
-        }
-    return result;
+/* The same for what a dynamic symbol or the manifest calls a function. The symbol cannot vouch for itself; and without
+ * any evidence they are believed, since hand-written code may start anywhere. */
+static bool symbol_callable(const image *image, uint64_t address) {
+    uint64_t start, end;
+    bool at_start, known = unwind_range(image, address, &start, &end);
+    if (known && start == address) return executable(image, address);
+    if (!in_code(image, address, &at_start)) return false;
+    return !known || (image->all_symbols.size != 0 && place_in_symbols(image, &image->all_symbols,
+                                                                       image->all_symbols.size, address) == PLACE_START);
 }
 
 static hr_status visit_table(image *image, const table *table, relocation_visitor visit, void *context) {
@@ -1211,14 +1198,14 @@ static void note_interposable(image *image, const relocation *relocation) {
     if (strncmp(string_at(image, symbol.st_name), "HOTPATCH_", 9) != 0) image->warnings |= HR_WARN_INTERPOSABLE;
 }
 
-/* What has been relocated so far: a bit for each 4 bytes of the image, and two for each undefined symbol. A damaged
+/* What has been relocated so far: a bit for each 4 bytes of the image, and three for each undefined symbol. A damaged
  * target or symbol mostly takes another one's place, and no linker writes the same twice. (Defined symbols are left
  * out: what folds identical functions, BOLT for one, does name them twice; where they are is checked anyhow.) */
 typedef struct seen {
     uint64_t *targets;
     uint64_t first;    /* address of bit 0 */
     uint64_t limit;    /* bits; what is behind has no bytes in the file, and is not watched */
-    uint64_t *symbols; /* named in the linker's table of addresses, and in that of calls */
+    uint64_t *symbols; /* named in the linker's table of addresses, in that of calls, anywhere */
 } seen;
 
 static bool mark(uint64_t *bits, uint64_t index) {
@@ -1232,9 +1219,12 @@ static bool seen_before(const image *image, seen *seen, const relocation *reloca
     bool again = false;
     for (uint64_t at = relocation->target; at < relocation->target + relocation->width; at += 4)
         if ((at - seen->first) / 4 < seen->limit) again |= mark(seen->targets, (at - seen->first) / 4);
-    if (relocation->kind != RELOCATE_GOT && relocation->kind != RELOCATE_PLT) return again;
-    if (symbol_at(image, relocation->symbol).st_shndx != SHN_UNDEF) return again;
-    return again | mark(seen->symbols, (uint64_t)relocation->symbol * 2 + (relocation->kind == RELOCATE_PLT));
+    uint64_t symbol = relocation->symbol;
+    if (symbol == 0 || symbol_at(image, relocation->symbol).st_shndx != SHN_UNDEF) return again;
+    mark(seen->symbols, symbol * 3 + 2);
+    if (relocation->kind == RELOCATE_GOT) again |= mark(seen->symbols, symbol * 3);
+    if (relocation->kind == RELOCATE_PLT) again |= mark(seen->symbols, symbol * 3 + 1);
+    return again;
 }
 
 static hr_status seen_open(const image *image, seen *seen) {
@@ -1250,7 +1240,7 @@ static hr_status seen_open(const image *image, seen *seen) {
     seen->first = first;
     seen->limit = bits;
     seen->targets = calloc(bits / 64 + 1, 8);
-    seen->symbols = calloc((uint64_t)image->symbol_count * 2 / 64 + 1, 8);
+    seen->symbols = calloc((uint64_t)image->symbol_count * 3 / 64 + 1, 8);
     if (seen->targets != NULL && seen->symbols != NULL) return HR_OK;
     return hr_fail(image->failure, HR_E_MEMORY, NULL, NULL, NULL, "out of memory");
 }
@@ -1258,6 +1248,20 @@ static hr_status seen_open(const image *image, seen *seen) {
 static void seen_close(seen *seen) {
     free(seen->targets);
     free(seen->symbols);
+}
+
+/* The compiler's start-up code calls __gmon_start__ when its table entry is not 0, before anything else. No entry of
+ * its own means that the entry has become another function's. */
+static hr_status check_start_symbol(image *image, const seen *seen) {
+    for (uint64_t i = 1; i < image->symbol_count; i++) {
+        Elf64_Sym symbol = symbol_at(image, (uint32_t)i);
+        uint64_t bit = i * 3 + 2;
+        if (symbol.st_shndx == SHN_UNDEF && strcmp(string_at(image, symbol.st_name), "__gmon_start__") == 0 &&
+            !((seen->symbols[bit / 64] >> (bit % 64)) & 1))
+            return damaged(image, "no relocation of __gmon_start__", "one",
+                           "the start-up code would call another function");
+    }
+    return HR_OK;
 }
 
 static hr_status check_relocation(image *image, const relocation *relocation, void *context) {
@@ -1286,12 +1290,40 @@ static hr_status check_relocation(image *image, const relocation *relocation, vo
     return status;
 }
 
-/* A call through an entry that is not relocated leaves the image. */
+/* The table of what the module calls in other libraries: without gaps, as far as linkers write it. A call through an
+ * entry that is not relocated would leave the image. */
+typedef struct calls {
+    uint64_t first, last, count;
+} calls;
+
+static hr_status count_call(image *image, const relocation *relocation, void *context) {
+    (void)image;
+    calls *calls = context;
+    bool in_table = relocation->target >= calls->first && relocation->target <= calls->last;
+    calls->count += in_table && (relocation->kind == RELOCATE_PLT || relocation->kind == RELOCATE_RESOLVER);
+    return HR_OK;
+}
+
 static hr_status check_plt_kind(image *image, const relocation *relocation, void *context) {
-    (void)context;
+    calls *calls = context;
+    if (relocation->kind == RELOCATE_PLT) {
+        if (relocation->target < calls->first) calls->first = relocation->target;
+        if (relocation->target > calls->last) calls->last = relocation->target;
+    }
     bool call = relocation->kind == RELOCATE_PLT || relocation->kind == RELOCATE_RESOLVER ||
                 (relocation->kind == RELOCATE_TLS && relocation->width == 16);
     return call ? HR_OK : bad_relocation(image, relocation, "of a call has another type");
+}
+
+static hr_status check_calls(image *image) {
+    calls calls = {UINT64_MAX, 0, 0};
+    hr_status status = visit_table(image, &image->plt_relocations, check_plt_kind, &calls);
+    if (status != HR_OK || calls.last == 0) return status;
+    status = visit_relocations(image, count_call, &calls); /* resolvers are among them, in either table */
+    if (status == HR_OK && calls.count != (calls.last - calls.first) / 8 + 1)
+        return damaged(image, textf("%" PRIu64 " relocations", calls.count).s,
+                       textf("%" PRIu64, (calls.last - calls.first) / 8 + 1).s, "the table of calls has gaps");
+    return status;
 }
 
 /* glibc asserts that the first DT_RELACOUNT relocations are relative ones. */
@@ -1333,12 +1365,12 @@ static hr_status check_relocations(image *image) {
         all->size -= plt->size;
     guard_tables(image);
     hr_status status = check_relative_count(image);
-    seen seen;
+    seen seen = {0};
     if (status == HR_OK) status = seen_open(image, &seen);
-    else return status;
     if (status == HR_OK) status = visit_relocations(image, check_relocation, &seen);
+    if (status == HR_OK) status = check_start_symbol(image, &seen);
     seen_close(&seen);
-    if (status == HR_OK) status = visit_table(image, plt, check_plt_kind, NULL);
+    if (status == HR_OK) status = check_calls(image);
     if (status == HR_OK && (image->warnings & HR_WARN_STATIC_TLS)) status = static_tls(image, "DF_STATIC_TLS");
     return status;
 }

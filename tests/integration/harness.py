@@ -18,6 +18,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +27,7 @@ from typing import Any
 from conftest import INCLUDE, MODULE_FLAGS, ROOT, compile_to
 
 HERE = Path(__file__).resolve().parent
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 20.0
 """After which something that has not happened counts as never happening. Nothing waits that long when all is well."""
 LIBRARIES = ("-lpthread", "-ldl")
 
@@ -86,6 +87,7 @@ class Output:
 
     def find(self, wanted: Callable[[str], bool], start: int = 0) -> int:
         """Waits for a line from number ``start`` on; returns its number."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
         with self._news:
             at = start
             while True:
@@ -93,7 +95,7 @@ class Output:
                     if wanted(self.lines[at]):
                         return at
                     at += 1
-                if self._ended or not self._news.wait(PATIENCE_SECONDS):
+                if self._ended or not self._news.wait(deadline - time.monotonic()):
                     how = "ended" if self._ended else "is silent"
                     shown = "\n".join(self.lines[max(0, start - 3) :][-60:])
                     raise AssertionError(f"what was awaited never came, the output {how}:\n{shown}")
@@ -194,14 +196,15 @@ class HostProgram(Process):
         assert found is not None
         return found
 
-    def check_state(self) -> None:
-        """Asserts that it still runs and that not one call or count was lost in its whole life."""
-        self.now()
+    def check_state(self) -> Tick:
+        """Asserts that it still runs and that not one call or count was lost in its whole life; a tick of now."""
+        now = self.now()
         assert self.alive
         told = self.ticks()
         for each in told:
             assert each.count == each.ticks * len(each.values), each
         assert all(first.ticks < second.ticks for first, second in itertools.pairwise(told))
+        return now
 
     def history(self, symbol: str) -> list[int]:
         """The different values that a slot has returned, in their order."""
@@ -212,8 +215,8 @@ class Watch(Process):
     """A running ``hotreload watch``, with ``--json`` unless plain lines were asked for."""
 
     def events(self, kind: str = "", **fields: Any) -> list[Json]:
-        """The events so far, or those of one kind whose fields have these values; ``module`` is the module's name,
-        ``pid`` the host's."""
+        """The events so far, or those of one kind whose fields have these values; ``module``, ``version`` and ``path``
+        are the module's, ``pid`` the host's."""
         return [event for line in self.output.lines if matches(event := json.loads(line), kind, fields)]
 
     def event(self, kind: str, times: int = 1, **fields: Any) -> Json:
@@ -236,6 +239,7 @@ def matches(event: Json, kind: str, fields: Mapping[str, Any]) -> bool:
         "pid": event.get("host", {}).get("pid"),
         "module": event.get("module", {}).get("name"),
         "version": event.get("module", {}).get("version"),
+        "path": event.get("module", {}).get("path"),
     }
     return (not kind or event["event"] == kind) and all(found.get(name) == value for name, value in fields.items())
 
@@ -263,6 +267,8 @@ class Bench:
     cc: str
     host_program: Path
     started: list[Process] = field(default_factory=list)
+    host_environment: dict[str, str] = field(default_factory=dict)
+    """Further environment of every host."""
 
     def __post_init__(self) -> None:
         self.run = self.home / "run"
@@ -300,7 +306,7 @@ class Bench:
     def host(self, name: str = "game", *symbols: str, **more: str) -> HostProgram:
         """Starts a host with these slots (``a`` without any); ``more`` is its further environment."""
         command = [self.host_program, name, *(symbols or ("a",))]
-        started = HostProgram(command, self.environment(**more), self.work)
+        started = HostProgram(command, self.environment(**{**self.host_environment, **more}), self.work)
         self.started.append(started)
         return started
 
@@ -361,12 +367,12 @@ class Bench:
         output = self.work / "aside" / f"{name}-{version}.so"
         return self.link(self.source(version, name, **options), output, *flags)
 
-    def put(self, module: Path, name: str = "m.so", directory: Path | None = None) -> Path:
+    def put(self, module: Path, name: str = "m.so", directory: Path | None = None, mode: int = 0o755) -> Path:
         """Moves a copy of a module over a watched output, in one step."""
         target = (directory or self.out) / name
         scratch = self.work / f"scratch-{name}"
         shutil.copyfile(module, scratch)
-        scratch.chmod(0o755)
+        scratch.chmod(mode)
         return scratch.replace(target)
 
     # ---- what is left behind ----

@@ -2,7 +2,7 @@
  *
  *     host NAME SYMBOL...
  *
- * Prints "ready PID", then "ticks=T count=C SYMBOL=VALUE..." whenever a value changes, and every 50 ms besides. Every
+ * Prints "ready PID", then "ticks=T count=C SYMBOL=VALUE..." whenever a value changes, and every 20 ms besides. Every
  * implementation adds one to the counter, so that count = ticks * number of slots holds for ever unless the state was
  * lost or a call went astray. The environment gives VETO (the status that a module's on_load is to return), TICKS (after
  * so many ticks it ends with status EXIT) and DEAF (SIGTERM is ignored). */
@@ -20,7 +20,7 @@
 
 #define SLOTS_MAX 64
 #define PERIOD_NS 2000000
-#define LINE_TICKS 25
+#define LINE_TICKS 10
 
 static int32_t fallback(void *opaque, const void *input, void *output) {
     (void)input, (void)output;

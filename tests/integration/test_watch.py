@@ -8,13 +8,13 @@ import re
 import shlex
 import signal
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from integration.harness import Bench, HostProgram, Json, Watch
 
@@ -224,8 +224,7 @@ def test_a_module_goes_to_the_hosts_that_declare_one_of_its_slots(bench: Bench) 
 
 def unchanged(host: HostProgram, **values: int) -> None:
     """Asserts that a host is whole and runs these versions now."""
-    host.check_state()
-    assert host.now().values == values
+    assert host.check_state().values == values
 
 
 def test_one_host_that_refuses_keeps_the_others_as_they_are(bench: Bench) -> None:
@@ -323,7 +322,8 @@ class TwoOutputs:
         for host in self.hosts:
             host.check_state()
             # A tick is one frame: half a transaction, at any moment, would show as two versions in one line.
-            assert all(each.values["a"] == each.values["b"] for each in host.ticks())
+            mixed = [each for each in host.ticks() if each.values["a"] != each.values["b"]]
+            assert not mixed, "\n".join(map(str, [*mixed, *self.watch.output.lines]))
 
 
 def test_outputs_of_one_build_in_two_directories_swap_in_one_step_in_all_hosts(bench: Bench) -> None:
@@ -399,3 +399,136 @@ def test_an_edit_a_build_and_the_swap(bench: Bench) -> None:
     host.check_state()
     finish(watch)
     assert host.history("a") == [0, 11, 12]
+
+
+# ---- a host that watch starts ----
+
+
+def test_it_starts_a_host_shows_and_logs_its_output_and_ends_it(bench: Bench) -> None:
+    stranger = bench.host("stranger")
+    bench.put(bench.module(1))
+    watch = bench.watch("--plain", "--", str(bench.host_program), "ours", "a", "--", "b")
+    ready = watch.output.lines[watch.says("host | ready ")]
+    pid = int(ready.rpartition(" ")[2])
+    watch.says(f"attach    ours pid {pid}")
+    watch.says(" a=1 --=0 b=0")  # its own -- is not ours
+    log = Path(re.search(r"\(output in (.*)\)", watch.output.lines[watch.says("output in ")])[1])  # type: ignore[index]
+    assert f"ready {pid}" in log.read_text().splitlines()
+    assert os.getsid(pid) == pid
+    finish(watch)
+    assert not runs(pid)
+    assert stranger.now().values == {"a": 0}  # who starts a host means that one
+
+
+def runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_it_goes_with_the_host_that_it_started(bench: Bench) -> None:
+    watch = bench.watch("--plain", "--", str(bench.host_program), "brief", "a", TICKS="100", EXIT="3")
+    assert watch.wait() == 4
+    lines = watch.output.end()
+    assert any("host | ticks=" in line for line in lines)
+    assert any("exited with code 3" in line for line in lines)
+    assert watch.errors.end() == []
+
+
+def test_it_goes_quietly_with_a_host_that_ended_well(bench: Bench) -> None:
+    watch = bench.watch("--", str(bench.host_program), "brief", "a", TICKS="100")
+    assert watch.wait() == 0
+    watch.output.end()
+    assert [event["event"] for event in check_json(watch)] == ["attach", "detach"]
+
+
+def test_a_host_that_dies_of_a_signal_is_told(bench: Bench) -> None:
+    watch = bench.watch("--plain", "--", str(bench.host_program), "ours", "a")
+    pid = int(watch.output.lines[watch.says("host | ready ")].rpartition(" ")[2])
+    watch.says("attach ")
+    os.kill(pid, signal.SIGKILL)
+    assert watch.wait() == 4
+    assert any("ended by signal 9" in line for line in watch.output.end())
+
+
+def test_a_host_that_cannot_be_started(bench: Bench) -> None:
+    done = bench.call("watch", "--json", bench.out, "--", "./nothing-here")
+    assert done.code == 4 and done.out == ""
+    told = json.loads(done.err)
+    assert told["code"] == "E-NO-HOST" and "nothing-here" in told["reason"] and told["fix"]
+
+
+def test_a_host_that_does_not_want_to_end_is_killed(bench: Bench) -> None:
+    watch = bench.watch("--plain", "--", str(bench.host_program), "ours", "a", DEAF="1")
+    pid = int(watch.output.lines[watch.says("host | ready ")].rpartition(" ")[2])
+    watch.says("attach ")
+    finish(watch)
+    assert not runs(pid)
+
+
+def test_build_and_host_in_one(bench: Bench) -> None:
+    source = bench.source(1)
+    build = "umask 022; " + shlex.join(map(str, bench.compile_command(source, bench.out / "m.so")))
+    options = ["--build", build, "--source", str(source.parent)]
+    watch = bench.watch("--plain", *options, "--", str(bench.host_program), "ours", "a")
+    watch.says(" a=1")
+    source.write_text(source.read_text().replace("return 1", "return 2"))
+    watch.says(" a=2")
+    finish(watch)
+
+
+# ---- ends, pipes and usage ----
+
+
+@pytest.mark.parametrize("kind", ["--json", "--plain"])
+def test_a_closed_pipe_ends_it_quietly(kind: str, bench: Bench) -> None:
+    host = bench.host()
+    read, write = os.pipe()
+    command = bench.command("watch", kind, bench.out)
+    with subprocess.Popen(
+        command, stdout=write, stderr=subprocess.PIPE, text=True, env=bench.environment(), cwd=bench.work
+    ) as watch:
+        os.close(write)
+        with os.fdopen(read) as lines:
+            assert lines.readline()  # it has attached
+        bench.put(bench.module(1))
+        host.runs(a=1)
+        assert watch.stderr is not None
+        assert watch.stderr.read() == ""
+        assert watch.wait(20) in (0, 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_end_it_in_order(number: signal.Signals, bench: Bench) -> None:
+    host = bench.host()
+    watch = bench.watch()
+    watch.event("attach")
+    watch.process.send_signal(number)
+    assert watch.wait() == 130
+    assert watch.errors.end() == []
+    assert bench.leftovers() == [f"{host.pid}.sock"]
+    host.check_state()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["out", "--json", "--plain"],
+        ["out", "--"],
+        ["out", "--color", "perhaps"],
+        ["out", "--build"],
+        ["out", "--build", "true", "--source", "nowhere"],
+        ["out", "--unknown"],
+    ],
+    ids=" ".join,
+)
+def test_usage_errors(arguments: list[str], bench: Bench) -> None:
+    done = bench.call("watch", *arguments)
+    assert done.code == 2 and done.out == ""
+    if "--json" in arguments:
+        assert json.loads(done.err)["code"] == "E-USAGE"
+    else:
+        assert done.err.splitlines()[-1].startswith("Error: ")

@@ -62,6 +62,14 @@ def link(source: Path, target: Path, include: Path, *flags: str) -> None:
     subprocess.run(["gcc", *FLAGS, "-I", include, *flags, "-o", target, source], check=True)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def umask() -> Iterator[None]:
+    """Outputs that their group may write to are refused, and some systems create them so."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture(scope="module")
 def include(root: Path) -> Path:
     return root / "shim" / "include"
@@ -326,6 +334,19 @@ def test_builds_that_follow_each_other_without_a_pause(
     while module is None or module.version != BUILDS:
         module = running.module().module
         assert module.content == modules.contents[module.version]
+    running.nothing_more(output, modules[1])
+
+
+def test_a_file_that_others_may_write_to_is_refused_once(
+    modules: Modules, output: Path, session: Callable[..., Session]
+) -> None:
+    running = session(output.parent)
+    shutil.copyfile(modules[1], output)
+    output.chmod(0o666)
+    candidate = running.candidate()
+    while candidate.failure is None:  # accepted before the chmod, on a quick machine
+        candidate = running.candidate()
+    assert candidate.failure.code == "E-DENIED"
     running.nothing_more(output, modules[1])
 
 

@@ -346,3 +346,508 @@ def test_warnings_of_c_plus_plus(preflight: Preflight, build: Build, cxx: str, b
     source = f'{HEAD}{body}\n{patch}HR_MODULE("m", 1, HR_PATCH("m.one", one))'
     verdict = preflight(build(source, "-Wl,--build-id", compiler=cxx))
     assert (verdict.code, verdict.warnings) == ("ok", warning)
+
+
+# ---- refusals: files that compilers make ----
+
+
+@pytest.mark.parametrize("data", [b"#!/bin/sh\n", b"INPUT(libx.so)\n" * 9, b"\x00" * 4096, b"\x7fELG" + b"\x00" * 100])
+def test_not_elf(preflight: Preflight, data: bytes) -> None:
+    refused(preflight(data), "E-NOT-ELF", "not an ELF file", "7f 45 4c 46")
+    assert preflight.extents(data) == "E-NOT-ELF"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("-c",), "an object file"),
+        (("-no-pie", "-Dmain_=main"), "an executable"),
+        (("-pie", "-fPIE", "-rdynamic"), "an executable"),
+    ],
+    ids=["object", "executable", "pie"],
+)
+def test_no_shared_library(preflight: Preflight, build: Build, flags: tuple[str, ...], words: str) -> None:
+    path = build(C_MODULE + "int main(void) { return 0; }", *flags, base=())
+    refused(preflight(path), "E-NOT-ELF", words, "-shared")
+
+
+def test_text_relocations(preflight: Preflight, build: Build) -> None:
+    source = HEAD + "int value; int *where(void) { return &value; }" + PLAIN + 'HR_MODULE("m", 1, HR_PATCH("m", one))'
+    flags = ("-shared", "-fno-pic", "-mcmodel=large", "-Wl,-z,notext")
+    refused(preflight(build(source, base=flags)), "E-NOT-ELF", "-fPIC")
+
+
+@pytest.mark.parametrize(
+    ("at", "kind", "value", "words"),
+    [
+        (18, "H", 183, ("aarch64 (machine 183)", "x86-64 (machine 62)")),
+        (18, "H", 40, ("32-bit arm",)),
+        (18, "H", 4242, ("an unknown machine (machine 4242)",)),
+        (4, "B", 1, ("32-bit",)),
+        (5, "B", 2, ("byte order",)),
+        (7, "B", 9, ("another operating system", "OS ABI 9")),
+    ],
+)
+def test_another_machine(
+    preflight: Preflight, module: Path, at: int, kind: str, value: int, words: tuple[str, ...]
+) -> None:
+    elf = Elf(module)
+    elf.put(kind, at, value)
+    refused(preflight(bytes(elf)), "E-ARCH", *words)
+
+
+def test_every_cut_is_truncated(preflight: Preflight, module: Path, tmp_path: Path, require_tool: RequireTool) -> None:
+    """What the watcher asks (H3): no prefix of a module is complete, whatever is missing."""
+    for path in (module, stripped(module), rust_module(require_tool, tmp_path, "-O")):
+        whole = path.read_bytes()
+        for size in {len(whole) * part // 100 for part in range(100)} | {1, 3, 4, 63, 64, len(whole) - 1}:
+            assert preflight.extents(whole[:size]) == "E-TRUNCATED", size
+            refused(preflight(whole[:size]), "E-TRUNCATED", f"the file has {size} bytes")
+        assert preflight.extents(whole) == "ok"
+
+
+def test_truncated_names_the_segment(preflight: Preflight, module: Path) -> None:
+    elf = Elf(module)
+    size = elf.segments(PT_LOAD)[2]["offset"] + 5
+    verdict = preflight(bytes(elf)[:size])
+    end = elf.segments(PT_LOAD)[2]["offset"] + elf.segments(PT_LOAD)[2]["filesz"]
+    assert verdict.reason == f"segment 2 ends at byte {end}, the file has {size} bytes"
+    assert verdict.expected == f"at least {end} bytes"
+
+
+def test_without_a_manifest(preflight: Preflight, build: Build) -> None:
+    words = ("HOTPATCH_MODULE_V1", "HR_MODULE", "default visibility", "is it a patch module at all?")
+    refused(preflight(build("int value = 3;")), "E-NO-MANIFEST", *words)
+    refused(preflight(build('__attribute__((visibility("default"))) int v = 3;')), "E-NO-MANIFEST", *words)
+    hidden = '#undef HR_MODULE_EXPORT\n#define HR_MODULE_EXPORT __attribute__((visibility("hidden"), used))\n'
+    source = HEAD + hidden + PLAIN + 'HR_MODULE("m", 1, HR_PATCH("m", one))'
+    refused(preflight(build(source)), "E-NO-MANIFEST", *words)
+    exported = '__attribute__((visibility("default"))) int '
+    refused(preflight(build(exported + "HOTPATCH_MODULE_V1(void) { return 1; }")), "E-NO-MANIFEST", "no exported data")
+    refused(preflight(build(exported + "HOTPATCH_MODULE_V2 = 1;")), "E-NO-MANIFEST", *words)
+
+
+def manifest(fields: str, entries: str = '{"m.one", one, 0, 0}', body: str = PLAIN) -> str:
+    return (
+        f"{HEAD}{body}\nstatic const hr_patch_entry_v1 entries[] = {{ {entries} }};\n"
+        f"HR_MODULE_EXPORT const hr_patch_module_v1 HOTPATCH_MODULE_V1 = {{ {fields} }};\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("head", "what", "found"),
+    [
+        ("0x48505432, 1, 56", "magic", "0x48505432"),
+        ("HR_ABI_MAGIC_V1, 2, 56", "version", "version 0x2"),
+        ("HR_ABI_MAGIC_V1, 1, 64", "struct size", "struct size 0x40"),
+        ("HR_ABI_MAGIC_V1, 1, 48", "struct size", "struct size 0x30"),
+    ],
+)
+def test_another_abi(preflight: Preflight, build: Build, head: str, what: str, found: str) -> None:
+    verdict = preflight(build(manifest(f'{head}, 1, "m", 1, 0, entries, 0, 0')))
+    refused(verdict, "E-ABI", f"the {what} of HOTPATCH_MODULE_V1 differs")
+    assert found in verdict.found
+    assert verdict.expected == "magic 0x48505431, version 0x1, struct size 0x38"
+
+
+OK = 'HR_ABI_MAGIC_V1, 1, 56, 1, "m", 1, 0, entries, 0, 0'
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (manifest(OK, '{"", one, 0, 0}'), ("the name of entry 0",)),
+        (manifest(OK, '{"' + "x" * 128 + '", one, 0, 0}'), ("the name of entry 0", "shorten")),
+        (manifest(OK, r'{"a\tb", one, 0, 0}'), ("the name of entry 0", "control")),
+        (manifest(OK, r'{"a\x7f", one, 0, 0}'), ("the name of entry 0", "control")),
+        (manifest(OK, r'{"a\xc2\x85", one, 0, 0}'), ("the name of entry 0", "control")),
+        (manifest(OK, r'{"\xff", one, 0, 0}'), ("the name of entry 0", "UTF-8")),
+        (manifest(OK, r'{"\xc0\xaf", one, 0, 0}'), ("the name of entry 0", "UTF-8")),
+        (manifest(OK, r'{"\xed\xa0\x80", one, 0, 0}'), ("the name of entry 0", "UTF-8")),
+        (manifest(OK, r'{"\xf4\x90\x80\x80", one, 0, 0}'), ("the name of entry 0", "UTF-8")),
+        (manifest(OK, r'{"\xe2\x82", one, 0, 0}'), ("the name of entry 0", "UTF-8")),
+        (manifest(OK, "{0, one, 0, 0}"), ("the name of entry 0", "no pointer")),
+        (manifest(OK, '{(const char *)16, one, 0, 0}'), ("the name of entry 0", "not relocated")),
+        (manifest(OK, '{"m.one", 0, 0, 0}'), ('the function of "m.one"', "no function")),
+        (manifest(OK, '{"m.one", (hr_patch_fn)names, 0, 0}', PLAIN + "static const char names[] = \"x\";"),
+         ('the function of "m.one"', "not executable")),
+        (manifest(OK, '{"m.one", absent, 0, 0}', "extern int32_t absent(void *, const void *, void *);"),
+         ('the function of "m.one"', "does not define")),
+        (manifest(OK.replace("1, 0, entries", "2, 0, entries"), '{"twice", one, 0, 0}, {"twice", one, 0, 0}'),
+         ("listed twice", 'entries 0 and 1 are both "twice"')),
+        (manifest(OK.replace('"m"', '""')), ("the module's name",)),
+        (manifest(OK.replace('"m"', "0")), ("the module's name", "no pointer")),
+        (manifest(OK.replace("1, 0, entries", "1, 0, 0")), ("entries is not relocated",)),
+        (manifest(OK.replace("1, 0, entries", "60000, 0, entries")), ("outside the module", "60000 entries")),
+        (manifest(OK.replace("1, 0, entries", "0xffffffff, 0, entries")), ("impossible number of entries",)),
+        (manifest(OK.replace("entries, 0, 0", "zeros, 0, 0"), body=PLAIN + "static hr_patch_entry_v1 zeros[9];"),
+         ("outside the module",)),
+        (manifest(OK.replace("entries, 0, 0", "entries, (hr_lifecycle_fn)&value, 0"), body=PLAIN + "static int value;"),
+         ("on_load is not executable",)),
+        (manifest(OK.replace("entries, 0, 0", "entries, 0, (hr_lifecycle_fn)64")), ("on_unload", "not relocated")),
+    ],
+)
+def test_invalid_manifest(preflight: Preflight, build: Build, source: str, words: tuple[str, ...]) -> None:
+    refused(preflight(build(source, "-Wno-pedantic")), "E-MANIFEST", *words)
+
+
+@pytest.mark.parametrize("model", ["initial-exec", "local-exec"])
+def test_static_tls(preflight: Preflight, build: Build, model: str) -> None:
+    if model == "local-exec":  # no linker makes a library of it; a flag of the file says the same
+        elf = Elf(build(C_MODULE, "-Wl,-z,now"))
+        at, _, value = next(entry for entry in elf.dynamic() if entry[1] == 30)
+        elf.put("Q", at + 8, value | 16)
+        verdict = preflight(bytes(elf))
+    else:
+        verdict = preflight(build(C_MODULE, f"-ftls-model={model}"))
+    refused(verdict, "E-STATIC-TLS", "-ftls-model=global-dynamic")
+
+
+# ---- refusals: damage at chosen places, each of which kills a process that opens the file ----
+
+
+def hash_table(elf: Elf) -> tuple[int, int, int]:
+    """Offsets of the buckets and of the chain of .gnu.hash, and the number of buckets."""
+    at = elf.section(".gnu.hash")["offset"]
+    buckets = at + 16 + 8 * elf.get("I", at + 8)
+    return buckets, buckets + 4 * elf.get("I", at), elf.get("I", at)
+
+
+def chain_without_end(elf: Elf) -> None:
+    _, chain, _ = hash_table(elf)
+    table = elf.section(".gnu.hash")
+    end = table["offset"] + table["size"]
+    for at in range(chain, end, 4):
+        elf.put("I", at, elf.get("I", at) & ~1)
+    elf.put("I", table["offset"] + 4, 1 << 30)
+
+
+def bucket_too_early(elf: Elf) -> None:
+    buckets, _, count = hash_table(elf)
+    for number in range(count):
+        elf.put("I", buckets + 4 * number, 1)
+
+
+def filter_of_no_power(elf: Elf) -> None:
+    elf.put("I", elf.section(".gnu.hash")["offset"] + 8, 3)
+
+
+def name_not_hashed(elf: Elf) -> None:
+    at = elf.symbol("HOTPATCH_MODULE_V1")
+    elf.put("I", at, elf.get("I", at) + 1)
+
+
+def name_outside(elf: Elf) -> None:
+    elf.put("I", elf.symbol("memcpy") if False else elf.section(".dynsym")["offset"] + 24, 1 << 31)
+
+
+def undefined_with_address(elf: Elf) -> None:
+    elf.put("Q", elf.section(".dynsym")["offset"] + 24 + 8, 0x1000)
+
+
+def needed_outside(elf: Elf) -> None:
+    elf.set_dynamic(1, 1 << 40)
+
+
+def dynamic_without_end(elf: Elf) -> None:
+    segment = elf.segments(PT_DYNAMIC)[0]
+    for at in range(segment["offset"], segment["offset"] + segment["filesz"], 16):
+        if elf.get("Q", at) == 0:
+            elf.put("Q", at, 0x6FFFFEF0)
+
+
+def set_tag(tag: int, value: int) -> Callable[[Elf], None]:
+    return lambda elf: elf.set_dynamic(tag, value)
+
+
+def rename_tag(tag: int, other: int) -> Callable[[Elf], None]:
+    def damage(elf: Elf) -> None:
+        at = next(at for at, found, _ in elf.dynamic() if found == tag)
+        elf.put("Q", at, other)
+
+    return damage
+
+
+def initialiser(offset: int) -> Callable[[Elf], None]:
+    """Moves the last function of .init_array (the module's constructor) by some bytes."""
+
+    def damage(elf: Elf) -> None:
+        array = elf.section(".init_array")
+        at = elf.relocation(array["addr"] + array["size"] - 8) + 16
+        elf.put("Q", at, elf.get("Q", at) + offset)
+
+    return damage
+
+
+def initialiser_not_relocated(elf: Elf) -> None:
+    array = elf.section(".init_array")
+    at = elf.relocation(array["addr"])
+    for byte in range(at, at + 24, 8):
+        elf.put("Q", byte, 0)
+
+
+def relocation_field(field: int, kind: str, value: int) -> Callable[[Elf], None]:
+    """Changes the first symbolic relocation of .rela.dyn: 0 target, 8 type, 12 symbol, 16 addend."""
+
+    def damage(elf: Elf) -> None:
+        table = elf.section(".rela.dyn")
+        rows = range(table["offset"], table["offset"] + table["size"], 24)
+        at = next(row for row in rows if elf.get("I", row + 8) == 6)
+        elf.put(kind, at + field, value)
+
+    return damage
+
+
+def relocation_of_dynamic(elf: Elf) -> None:
+    relocation_field(0, "Q", elf.segments(PT_DYNAMIC)[0]["vaddr"] + 8)(elf)
+
+
+def relocation_twice(elf: Elf) -> None:
+    table = elf.section(".rela.dyn")
+    elf.put("Q", table["offset"] + 24, elf.get("Q", table["offset"]))
+
+
+def too_many_relative(elf: Elf) -> None:
+    elf.set_dynamic(0x6FFFFFF9, 5000)
+
+
+def version_outside(elf: Elf) -> None:
+    elf.put("H", elf.section(".gnu.version")["offset"] + 2, 0x7000)
+
+
+def version_of_stranger(elf: Elf) -> None:
+    at = elf.section(".gnu.version_r")["offset"]
+    elf.put("I", at + 4, elf.get("I", at + 4) + 1)
+
+
+def version_chain(elf: Elf) -> None:
+    elf.put("I", elf.section(".gnu.version_r")["offset"] + 12, 0xFFFFFF0)
+
+
+def loads(change: Callable[[Elf, list], None]) -> Callable[[Elf], None]:  # type: ignore[type-arg]
+    return lambda elf: change(elf, elf.segments(PT_LOAD))
+
+
+def relro_over_data(elf: Elf) -> None:
+    for relro in elf.segments(PT_GNU_RELRO):
+        elf.set_segment(relro, "memsz", relro["memsz"] + 4096)
+
+
+def note_too_long(elf: Elf) -> None:
+    elf.put("I", elf.segments(PT_NOTE)[-1]["offset"] + 4, 0x7FFFFFFF)
+
+
+DAMAGE: dict[str, Callable[[Elf], None]] = {
+    "hash chain without end": chain_without_end,
+    "hash bucket too early": bucket_too_early,
+    "hash filter": filter_of_no_power,
+    "no hash buckets": lambda elf: elf.put("I", elf.section(".gnu.hash")["offset"], 0xFFFFFFF),
+    "symbol not found by its name": name_not_hashed,
+    "symbol name outside": name_outside,
+    "undefined symbol with an address": undefined_with_address,
+    "needed library outside": needed_outside,
+    "dynamic section without end": dynamic_without_end,
+    "string table outside": set_tag(5, 1 << 40),
+    "string table too long": set_tag(10, 1 << 20),
+    "symbol table outside": set_tag(6, 1 << 40),
+    "symbol size": set_tag(11, 16),
+    "relocation size": set_tag(9, 8),
+    "relocations not whole": set_tag(8, 25),
+    "relocations unused": rename_tag(7, 0x6000000F),
+    "relocations of calls are REL": set_tag(20, 17),
+    "relocations of calls without address": rename_tag(23, 0x6000000F),
+    "hash table without address": set_tag(0x6FFFFEF5, 0),
+    "versions of symbols without address": set_tag(0x6FFFFFF0, 0),
+    "needed versions unused": rename_tag(0x6FFFFFFE, 0x6000000F),
+    "DT_INIT outside": set_tag(12, 0x10),
+    "DT_INIT in filling": lambda elf: elf.set_dynamic(12, elf.section(".init")["addr"] + 1),
+    "initialisers outside": set_tag(25, 1 << 40),
+    "initialisers without size": rename_tag(27, 0x6000000F),
+    "initialisers in the middle of a function": initialiser(2),
+    "initialiser in data": initialiser(0x3000),
+    "initialiser not relocated": initialiser_not_relocated,
+    "relocation of no type": relocation_field(8, "I", 0),
+    "relocation of unknown type": relocation_field(8, "I", 99),
+    "relocation of a symbol that does not exist": relocation_field(12, "I", 0x7FFFFF),
+    "relocation of code": relocation_field(0, "Q", 0x1000),
+    "relocation outside": relocation_field(0, "Q", 1 << 40),
+    "relocation not aligned": relocation_field(0, "B", 1),
+    "relocation of the dynamic section": relocation_of_dynamic,
+    "relocation twice": relocation_twice,
+    "more relative relocations than relocations": too_many_relative,
+    "one relative relocation too many": lambda elf: elf.set_dynamic(
+        0x6FFFFFF9, next(value for _, tag, value in elf.dynamic() if tag == 0x6FFFFFF9) + 1
+    ),
+    "version that does not exist": version_outside,
+    "version of a library that is not needed": version_of_stranger,
+    "version chain": version_chain,
+    "segments overlap": loads(lambda elf, load: elf.set_segment(load[0], "memsz", 0x8000)),
+    "segments out of order": loads(lambda elf, load: elf.set_segment(load[0], "vaddr", 0x100000)),
+    "segment not congruent": loads(lambda elf, load: elf.set_segment(load[3], "vaddr", load[3]["vaddr"] + 8)),
+    "segment elsewhere in the file": loads(lambda elf, load: elf.set_segment(load[3], "offset", load[3]["offset"] - 4096)),
+    "segment larger in the file": loads(lambda elf, load: elf.set_segment(load[3], "memsz", 8)),
+    "segment of 2^60 bytes": loads(lambda elf, load: elf.set_segment(load[3], "memsz", 1 << 60)),
+    "segment alignment": loads(lambda elf, load: elf.set_segment(load[3], "align", 4095)),
+    "code not executable": loads(lambda elf, load: elf.set_segment(load[1], "flags", 4)),
+    "data not writable": loads(lambda elf, load: elf.set_segment(load[3], "flags", 4)),
+    "code not readable": loads(lambda elf, load: elf.set_segment(load[1], "flags", 1)),
+    "read-only pages over .data": relro_over_data,
+    "note too long": note_too_long,
+    "no dynamic section": lambda elf: elf.set_segment(elf.segments(PT_DYNAMIC)[0], "type", 0),
+    "program headers of another size": lambda elf: elf.put("H", 54, 32),
+    "600 program headers": lambda elf: elf.put("H", 56, 200),
+    "section headers of another size": lambda elf: elf.put("H", 58, 32),
+    "ELF version": lambda elf: elf.put("I", 20, 2),
+    "padding": lambda elf: elf.put("B", 12, 1),
+    "nodlopen": set_tag(0x6FFFFFFB, 0x40),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+def test_damage(preflight: Preflight, damaged_base: Path, damage: Callable[[Elf], None]) -> None:
+    elf = Elf(damaged_base)
+    assert preflight(bytes(elf)).code == "ok"
+    damage(elf)
+    verdict = preflight(bytes(elf))
+    refused(verdict, "E-NOT-ELF" if verdict.code != "E-TRUNCATED" else "E-TRUNCATED")
+
+
+@pytest.fixture(scope="module")
+def damaged_base(build: Build) -> Path:
+    """Linked lazily, with its PLT relocations in a table of their own, and every check's table present."""
+    return build(C_MODULE, "-fuse-ld=bfd", "-Wl,--build-id", "-Wl,-z,lazy", "-Wl,-z,relro", "-Wl,-z,nodump")
+
+
+# ---- identity ----
+
+
+def test_content_survives_strip(preflight: Preflight, module: Path) -> None:
+    whole = preflight(module).content
+    assert preflight(stripped(module)).content == whole
+    assert preflight(stripped(module, "-g")).content == whole
+
+
+def test_content_is_the_same_for_the_same_build(preflight: Preflight, build: Build, module: Path) -> None:
+    again = preflight(build(C_MODULE, "-fuse-ld=bfd", "-Wl,--build-id"))
+    assert (again.content, again.build_id) == (preflight(module).content, preflight(module).build_id)
+    other = preflight(build(C_MODULE.replace("counter = 7", "counter = 8"), "-fuse-ld=bfd", "-Wl,--build-id"))
+    assert other.content != again.content
+
+
+def test_any_loaded_byte_changes_the_content(preflight: Preflight, module: Path) -> None:
+    """One byte of code, constants and data each; and not those of section headers, names and debug information."""
+    seen = {preflight(module).content}
+    for name in (".text", ".rodata", ".data", ".eh_frame"):
+        section = Elf(module).section(name)
+        for at in range(section["offset"], section["offset"] + section["size"]):
+            elf = Elf(module)
+            elf.data[at] ^= 0x10
+            verdict = preflight(bytes(elf))
+            if verdict.code == "ok":
+                assert verdict.content not in seen, (name, at)
+                seen.add(verdict.content)
+    assert len(seen) > 100
+    elf = Elf(module)
+    elf.data[elf.section(".comment")["offset"]] ^= 1
+    elf.put("I", elf.section(".comment")["offset"] + 4, 0)
+    assert preflight(bytes(elf)).content == preflight(module).content
+
+
+def test_content_depends_on_permissions_and_on_memory_size(preflight: Preflight, module: Path) -> None:
+    contents = {preflight(module).content}
+    for index, field, change in ((2, "flags", 1), (3, "memsz", 64)):
+        elf = Elf(module)
+        load = elf.segments(PT_LOAD)[index]
+        elf.set_segment(load, field, load[field] + change)
+        contents.add(preflight(bytes(elf)).content)
+    assert len(contents) == 3
+
+
+# ---- what it needs ----
+
+
+def test_undefined_symbols(preflight: Preflight, build: Build) -> None:
+    source = "extern int first(void), second(void); __attribute__((weak)) int third(void);\n"
+    body = "static int32_t one(void *s, const void *i, void *o) {\n"
+    body += "(void)s; (void)i; (void)o; return first() + second() + (third ? third() : 0); }\n"
+    data = build(HEAD + source + body + 'HR_MODULE("m", 1, HR_PATCH("m.one", one))').read_bytes()
+    assert preflight(data).code == "ok"
+    count, names = preflight.undefined(data, lambda name: not name.endswith((b"irst", b"econd")))
+    assert (count, sorted(names.split(", "))) == (2, ["first", "second"])
+    assert preflight.undefined(data, lambda name: name != b"first") == (1, "first")
+    assert preflight.undefined(data, lambda name: True) == (0, "")
+    count, names = preflight.undefined(data, lambda name: name not in (b"first", b"second"), size=8)
+    assert (count, len(names)) == (2, 7)
+    assert preflight.undefined(data[:100]) == (0, "")
+
+
+# ---- random damage ----
+
+
+@pytest.fixture(scope="module")
+def victims(build: Build, cxx: str, require_tool: RequireTool, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A module of C, of C++ and of Rust each, from several linkers, whole and stripped."""
+    found = [build(C_MODULE), build(CXX_MODULE, compiler=cxx), stripped(build(C_MODULE, "-Wl,--hash-style=sysv"))]
+    for linker in ("lld", "mold"):
+        require_tool(f"ld.{linker}")
+        found.append(build(C_MODULE, f"-fuse-ld={linker}"))
+    found.append(rust_module(require_tool, tmp_path_factory.mktemp("rust"), "-O", "-Cstrip=symbols"))
+    return found
+
+
+def mutations(directory: Path, *flags: str) -> Path:
+    program = directory / "mutations"
+    sources = [Path(__file__).with_name("mutations.c"), cbuild.SOURCES / "preflight.c", cbuild.SOURCES / "status.c"]
+    cbuild.run([cbuild.cc(), *cbuild.WARNINGS, *flags, "-I", cbuild.INCLUDE, "-o", program, *sources, "-ldl"])
+    return program
+
+
+def run_mutations(program: Path, mode: str, victims: list[Path], scratch: Path) -> dict[str, int]:
+    """Runs all mutants in two processes and adds up their counts."""
+    total: dict[str, int] = {}
+    half = MUTANTS // 2
+    shares = [
+        subprocess.Popen(
+            [program, mode, "20250", str(first), str(half), scratch, *victims],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for first in (0, half)
+    ]
+    ends = [(*share.communicate(), share.returncode) for share in shares]
+    for output, errors, status in ends:
+        assert status == 0, f"{output}{errors[-4000:]}"
+        words = output.split()
+        for name, count in zip(words[::2], words[1::2], strict=True):
+            total[name] = total.get(name, 0) + int(count)
+    return total
+
+
+def report(capsys: pytest.CaptureFixture[str], counts: dict[str, int]) -> None:
+    with capsys.disabled():
+        sys.stdout.write("\n" + ", ".join(f"{name} {count}" for name, count in counts.items()) + "\n")
+
+
+@pytest.mark.slow
+def test_random_damage_never_kills_the_loader(
+    victims: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """20,000 mutants; each that preflight accepts is opened in a child, which loads it or gets a message.
+
+    Mutants with damaged machine code are counted as "repaired" (their code is put back first) or, when nothing else is
+    damaged, as "code-only"; no other mutant is exempt.
+    """
+    counts = run_mutations(mutations(tmp_path, "-O2"), "open", victims, tmp_path)
+    report(capsys, counts)
+    assert (counts["mutants"], counts["failed"]) == (MUTANTS, 0)
+    assert counts["loaded"] > 3000  # a preflight that refuses everything would pass otherwise
+    assert min(counts[code] for code in ("E-NOT-ELF", "E-ARCH", "E-TRUNCATED", "E-ABI", "E-MANIFEST")) > 10
+
+
+@pytest.mark.slow
+def test_random_damage_under_sanitizers(victims: list[Path], tmp_path: Path) -> None:
+    """The same mutants, in buffers of exactly their size: no byte outside is read, no behaviour is undefined."""
+    flags = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    counts = run_mutations(mutations(tmp_path, *flags), "check", victims, tmp_path)
+    assert counts["mutants"] == MUTANTS

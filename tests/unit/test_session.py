@@ -956,8 +956,8 @@ class Walk:
         """The newest content that a host gave a final answer about, unless something has come between."""
         self.timers: list[session.Event] = []
         self.builds = False
-        self.in_build: set[int] = set()
-        """Contents that settled in a build that has not succeeded."""
+        self.in_build: set[tuple[Path, int]] = set()
+        """Outputs that settled in a build that has not succeeded."""
 
     def send(self, event: session.Event) -> None:
         paused = self.world.state.paused
@@ -991,7 +991,7 @@ class Walk:
         assert self.offered.get((pid, wanted.output)) != wanted.content, "offered twice"
         assert wanted.manifest and wanted.manifest.module.content == wanted.content
         if wanted.load == wanted.output:
-            assert wanted.content not in self.in_build, "an output of a build that has not succeeded"
+            assert (wanted.output, wanted.content) not in self.in_build, "an output of a build that has not succeeded"
             assert output.candidate.manifest == wanted.manifest, "offered what is no longer on disk"
         else:
             assert wanted.output not in self.runs[pid], "an old copy for a host that runs the module"
@@ -1029,7 +1029,7 @@ class Walk:
                 candidates.append(good(path, content))
             for key in forget:
                 del self.offered[key]
-        contents = {each.manifest.module.content for each in candidates if each.manifest}
+        contents = {(each.path, each.manifest.module.content) for each in candidates if each.manifest}
         build = self.world.state.build
         if self.world.state.flushing or (build and build.phase is BuildPhase.RUNNING):
             self.in_build |= contents

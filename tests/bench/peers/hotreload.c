@@ -12,7 +12,9 @@ static int32_t fallback(void *state, const void *input, void *output) {
 
 static hr_slot slot_a = HR_SLOT("a", fallback), slot_b = HR_SLOT("b", fallback);
 
-static int load(const char *path) { return hr_load(NULL, path, NULL) != HR_OK; }
+#ifndef WATCHED
+static int load(const char *path) { return hr_load(NULL, path, NULL) > HR_SAME; }
+#endif
 
 static int open_module(const char *path, const char *scratch) {
     (void)scratch;

@@ -2,6 +2,7 @@
 //! from what run.py has written beside the patch: the addresses of its `main`, `a` and `b`.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::OnceLock;
 
 use harness::{Peer, State};
@@ -26,6 +27,18 @@ struct Subsecond;
 /// The addresses by which subsecond knows a and b: taken before the first patch, which hides them.
 static KEYS: OnceLock<(u64, u64)> = OnceLock::new();
 
+/// Of the module that is loaded next: PATCH_ADDRESSES holds "main,a,b" of each load of the run, from ';' to ';', and
+/// starts again at its end.
+fn next_addresses() -> (u64, u64, u64) {
+    static LOADS: AtomicUsize = AtomicUsize::new(0);
+    let all = std::env::var("PATCH_ADDRESSES").expect("PATCH_ADDRESSES");
+    let modules: Vec<&str> = all.split(';').collect();
+    let module = modules[LOADS.fetch_add(1, Ordering::Relaxed) % modules.len()];
+    let mut numbers = module.split(',').map(|text| u64::from_str_radix(text, 16).expect("an address"));
+    let mut next = || numbers.next().expect("three addresses");
+    (next(), next(), next())
+}
+
 impl Peer for Subsecond {
     const NAME: &'static std::ffi::CStr = c"subsecond";
     fn open(path: &Path, _scratch: &Path) -> bool {
@@ -33,10 +46,7 @@ impl Peer for Subsecond {
         Self::load(path)
     }
     fn load(path: &Path) -> bool {
-        let addresses = std::env::var("PATCH_ADDRESSES").expect("PATCH_ADDRESSES=main,a,b");
-        let mut numbers = addresses.split(',').map(|text| u64::from_str_radix(text, 16).expect("an address"));
-        let mut next = || numbers.next().expect("three addresses");
-        let (new_base_address, new_a, new_b) = (next(), next(), next());
+        let (new_base_address, new_a, new_b) = next_addresses();
         let &(key_a, key_b) = KEYS.get().expect("opened");
         let table = JumpTable {
             lib: path.to_path_buf(),

@@ -1,0 +1,137 @@
+/* How our own costs grow with size; measures.py builds and runs it.
+ *
+ *     growth slots ROUNDS N V1 V2        us of the commit, and ns of a call, with N slots in one module
+ *     growth modules MODULE...           us of loading each, one after the other: all stay live
+ *     growth reloads COUNT V1 V2         us of loading, resident KiB and mappings, at every tenth of the reloads
+ *
+ * Prints JSON. */
+#define _GNU_SOURCE
+#include <hotreload/hotreload.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define ROUNDS_MAX 1000
+#define CALLS 1000000
+#define SAMPLES 50
+
+static double now_us(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec * 1e6 + (double)now.tv_nsec / 1e3;
+}
+
+static int by_size(const void *one, const void *other) {
+    double difference = *(const double *)one - *(const double *)other;
+    return (difference > 0) - (difference < 0);
+}
+
+static double median(double *numbers, size_t count) {
+    qsort(numbers, count, sizeof *numbers, by_size);
+    return numbers[count / 2];
+}
+
+static void refuse(hr_status status) {
+    fprintf(stderr, "growth: %s: %s\n", hr_status_code(status), hr_status_text(status));
+    exit(1);
+}
+
+static int32_t fallback(void *state, const void *input, void *output) {
+    (void)state, (void)input, (void)output;
+    return 0;
+}
+
+static double call_ns(hr_slot *slot) {
+    double rounds[9];
+    int64_t input = 1, output = 0;
+    for (int round = 0; round < 9; round++) {
+        double before = now_us();
+        for (int i = 0; i < CALLS; i++) hr_call(slot, NULL, &input, &output);
+        rounds[round] = (now_us() - before) * 1e3 / CALLS;
+    }
+    return median(rounds, 9);
+}
+
+static int slots(int rounds, int count, char **versions) {
+    static double commits[ROUNDS_MAX], prepares[ROUNDS_MAX];
+    hr_slot *all = calloc((size_t)count, sizeof *all);
+    for (int i = 0; i < count; i++) {
+        char *name = malloc(16);
+        snprintf(name, 16, "slot%d", i);
+        all[i].symbol = name;
+        all[i].fallback = fallback;
+        hr_status status = hr_declare(NULL, &all[i]);
+        if (status != HR_OK) refuse(status);
+    }
+    for (int i = 0; i < rounds; i++) {
+        const char *path = versions[i % 2];
+        hr_report *report = NULL;
+        hr_transaction *transaction = NULL;
+        double began = now_us();
+        hr_status status = hr_prepare(NULL, &path, 1, &report, &transaction);
+        if (status != HR_OK) refuse(status);
+        double prepared = now_us();
+        status = hr_commit(transaction, &report);
+        commits[i] = now_us() - prepared;
+        prepares[i] = prepared - began;
+        if (status != HR_OK) refuse(status);
+        hr_report_free(report);
+    }
+    printf("{\"commit_us\": %.3f, \"prepare_us\": %.3f, \"call_ns\": %.3f}\n", median(commits, (size_t)rounds),
+           median(prepares, (size_t)rounds), call_ns(&all[count - 1]));
+    return 0;
+}
+
+static double load_us(const char *path) {
+    double before = now_us();
+    hr_status status = hr_load(NULL, path, NULL);
+    if (status != HR_OK) refuse(status);
+    return now_us() - before;
+}
+
+static int modules(int count, char **paths) {
+    printf("{\"load_us\": [");
+    for (int i = 0; i < count; i++) printf("%s%.1f", i ? ", " : "", load_us(paths[i]));
+    printf("]}\n");
+    return 0;
+}
+
+static long mappings(void) {
+    char line[4096];
+    long count = 0;
+    FILE *file = fopen("/proc/self/maps", "r");
+    while (file && fgets(line, sizeof line, file)) count++;
+    if (file) fclose(file);
+    return count;
+}
+
+static long resident_kib(void) {
+    long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    if (!file || fscanf(file, "%*d %ld", &pages) != 1) exit(1);
+    fclose(file);
+    return pages * (sysconf(_SC_PAGESIZE) / 1024);
+}
+
+static int reloads(int count, char **versions) {
+    double samples[SAMPLES];
+    int at = 0;
+    printf("[");
+    for (int part = 0; part <= 10; part++) {
+        for (int end = count / 10 * part; at < end; at++) load_us(versions[at % 2]);
+        for (int i = 0; i < SAMPLES; i++, at++) samples[i] = load_us(versions[at % 2]);
+        printf("%s{\"reloads\": %d, \"load_us\": %.1f, \"resident_kib\": %ld, \"mappings\": %ld}", part ? ", " : "",
+               at, median(samples, SAMPLES), resident_kib(), mappings());
+    }
+    printf("]\n");
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    if (argc == 6 && strcmp(argv[1], "slots") == 0) return slots(atoi(argv[2]), atoi(argv[3]), argv + 4);
+    if (argc > 2 && strcmp(argv[1], "modules") == 0) return modules(argc - 2, argv + 2);
+    if (argc == 5 && strcmp(argv[1], "reloads") == 0) return reloads(atoi(argv[2]), argv + 3);
+    return 2;
+}
