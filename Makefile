@@ -64,6 +64,13 @@ bench: $(INSTALLED) ## Measure calls, latency and start-up, as ratios within thi
 		echo; echo "== $$script"; $(BIN)/python $$script; \
 	done
 
+.PHONY: bench-peers
+bench-peers: $(INSTALLED) ## Measure published peers beside us; writes tests/bench/RESULTS.md (8 minutes, wants cargo)
+	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check 'matplotlib>=3.9'
+	$(BIN)/python tests/bench/peers/run.py
+	$(BIN)/python tests/bench/report.py
+
 sanitize: ## Run the native tests under ThreadSanitizer, AddressSanitizer and UBSan
 	bash tests/native/sanitize.sh
 

@@ -42,16 +42,28 @@ class Finder:
         return found
 
     def connect(self, wanted: Sequence[str] = ()) -> list[Link]:
-        """Links to all living hosts, or to those whose name or pid is wanted, by pid. Dead sockets are passed over."""
-        links = []
+        """Links to all living hosts, or to those whose name or pid is wanted, by pid. Dead sockets are passed over.
+
+        A host that cannot be spoken with (E-PROTOCOL, E-DENIED) does not keep the others from the user: it is raised
+        only when it is wanted by pid, or when there is no other.
+        """
+        links: list[Link] = []
+        strange: dict[int, HotreloadError] = {}
         for pid, path in sorted(self.sockets().items()):
-            link = connect(path)
-            if link is None:
+            try:
+                link = connect(path)
+            except HotreloadError as error:
+                strange[pid] = error
                 continue
-            if chosen(link.host.name, pid, wanted):
+            if link is not None and chosen(link.host.name, pid, wanted):
                 links.append(link)
-            else:
+            elif link is not None:
                 link.close()
+        named = [error for pid, error in strange.items() if str(pid) in wanted]
+        if named or (strange and not links):
+            for link in links:
+                link.close()
+            raise (named or list(strange.values()))[0]
         return links
 
     def require(self, wanted: Sequence[str] = ()) -> list[Link]:

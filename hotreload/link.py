@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from hotreload import native
@@ -29,23 +31,29 @@ class Link:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._numbers = 0
+        self._kind = 0
         self._events_seen = 0
         self._socket = _connect(path)
         try:
-            welcome, box_fd = self._hello()
+            self._greet()
         except BaseException:
             self._socket.close()
             raise
-        self.client = welcome.client
+
+    def _greet(self) -> None:
+        welcome, box_fd = self._hello()
         try:
+            _check_sealed(box_fd)
             self._box = native.Box(box_fd, Host(welcome.pid, welcome.name, 0.0, welcome.version))
         finally:
             os.close(box_fd)
+        self.client = welcome.client
         self.host = self._box.host
         self._events_seen = self._box.newest_event()
 
     def fileno(self) -> int:
-        """The socket's descriptor: readable or hung up without a request means that the host is gone."""
+        """The socket's descriptor, -1 after `close`: hung up means that the host is gone, or what it said made no
+        sense and the connection was given up."""
         return self._socket.fileno()
 
     def load(self, paths: Sequence[str]) -> native.Reply:
@@ -69,8 +77,19 @@ class Link:
         self._send(native.ABORT, b"")
 
     def finish(self) -> native.Reply:
-        """Waits for the answer to what was begun. Raises NoHost when the host goes away or does not answer."""
-        return native.parse_reply(self._receive())
+        """Waits for the answer to what was begun.
+
+        Raises:
+            NoHost: The host went away, or did not answer in time.
+            HotreloadError: ``E-PROTOCOL``: its answer makes no sense.
+
+        After either the connection is of no use: a late answer would be taken for that to another request.
+        """
+        try:
+            return native.parse_reply(self._body(b""))
+        except HotreloadError:
+            self._give_up()
+            raise
 
     def snapshot(self, now: float, *, alive: bool = True) -> Snapshot:
         """The black box as it is now; works on after the host's death."""
@@ -78,14 +97,23 @@ class Link:
 
     def foreign_events(self) -> list[Record]:
         """What happened in the host since the last call and was not caused over this connection."""
-        found = self._box.events(self._events_seen)
-        if found:
-            self._events_seen = found[-1][0]
-        return [record for _, origin, record in found if origin != self.client]
+        found: list[Record] = []
+        before = -1
+        while self._events_seen != before:
+            before = self._events_seen
+            self._events_seen, events = self._box.events(before)
+            found += [record for origin, record in events if origin != self.client]
+        return found
 
     def close(self) -> None:
         """Ends the connection (a prepared transaction is aborted by the host); the black box stays readable."""
+        self._give_up()
         self._socket.close()
+
+    def _give_up(self) -> None:
+        """Hangs up; whoever waits for an answer, or for the host's end, on another thread is woken."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def _ask(self, kind: int, body: bytes) -> native.Reply:
         self._send(kind, body)
@@ -93,9 +121,11 @@ class Link:
 
     def _send(self, kind: int, body: bytes) -> None:
         self._numbers += 1
+        self._kind = kind
         try:
             self._socket.sendall(native.message(kind, body, self._numbers))
         except OSError as error:
+            self._give_up()
             raise self._gone(error) from error
 
     def _hello(self) -> tuple[native.Welcome, int]:
@@ -105,21 +135,23 @@ class Link:
         except OSError as error:
             raise self._gone(error) from error
         try:
-            welcome = native.parse_welcome(self._rest(data))
+            if not data:
+                raise self._gone(None)
+            welcome = native.parse_welcome(self._body(data))
+            if len(fds) != 1:
+                raise native.protocol_error(f"the host handed over {len(fds)} descriptors instead of its black box")
         except HotreloadError:
             for fd in fds:
                 os.close(fd)
             raise
-        if not fds:
-            raise HotreloadError("E-PROTOCOL", "the host handed over no black box")
         return welcome, fds[0]
 
-    def _receive(self) -> bytes:
-        return self._rest(b"")
-
-    def _rest(self, data: bytes) -> bytes:
-        head = data + self._exactly(native.HEADER_SIZE - len(data))
-        _, length, _ = native.parse_header(head)
+    def _body(self, begun: bytes) -> bytes:
+        """The body of the answer to the request sent last; ``begun`` is what has been received of the answer."""
+        head = begun + self._exactly(native.HEADER_SIZE - len(begun))
+        kind, length, number = native.parse_header(head)
+        if (kind, number) != (self._kind, self._numbers):
+            raise native.protocol_error("the host's answer belongs to another request")
         return self._exactly(length)
 
     def _exactly(self, size: int) -> bytes:
@@ -139,6 +171,16 @@ class Link:
             reason = f"the host did not answer within {ANSWER_SECONDS:.0f} s"
             return NoHost("E-HOST-GONE", reason, fix="see whether it is stopped, or stuck in a module's on_load")
         return NoHost("E-HOST-GONE", "the host has exited", fix="start the host again")
+
+
+def _check_sealed(fd: int) -> None:
+    """A black box that can shrink would kill whoever reads it, by SIGBUS; the shim seals its own."""
+    try:
+        sealed = fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK
+    except OSError:
+        sealed = 0
+    if not sealed:
+        raise native.protocol_error("the host's black box is not sealed")
 
 
 def _connect(path: Path) -> socket.socket:

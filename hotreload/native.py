@@ -129,7 +129,7 @@ def runtime_directory() -> Path:
 
 
 def settled(path: Path) -> Failure | None:
-    """None when the output is complete and has no writer; code ``E-TRUNCATED`` when not yet; else why it never is."""
+    """None when no writer has the output any more; ``E-TRUNCATED`` when one has; else why it cannot be taken."""
     raw = ffi.new("hr_failure *")
     status = lib.hr_settled(os.fsencode(path), raw)
     return None if status == lib.HR_OK else _failure(status, raw)
@@ -173,7 +173,7 @@ def _report(raw: Any) -> Report:
         module=Module(_text(raw.module), raw.module_version, _text(raw.build_id), _text(raw.path), raw.content),
         generation=raw.generation,
         changes=tuple(
-            Change(_text(changes[i].symbol), getattr(changes[i], "from"), changes[i].to, _CHANGES[changes[i].kind])
+            Change(_text(changes[i].symbol), getattr(changes[i], "from"), changes[i].to, _change_kind(changes[i].kind))
             for i in range(raw.change_count)
         ),
         failure=_failure(raw.status, raw.failure) if failed else None,
@@ -181,6 +181,13 @@ def _report(raw: Any) -> Report:
         staged=_text(raw.staged),
         warnings=_bits(raw.warnings),
     )
+
+
+def _change_kind(number: int) -> ChangeKind:
+    try:
+        return _CHANGES[number]
+    except KeyError:
+        raise protocol_error(f"the host tells a change of the unknown kind {number}") from None
 
 
 # ---- the wire ----
@@ -230,53 +237,73 @@ def hello_body() -> bytes:
 
 
 def paths_body(paths: Sequence[str]) -> bytes:
-    """Raises HotreloadError (E-IO) for a path that is too long, or for too many of them."""
+    """Raises HotreloadError: ``E-IO`` for a path that is too long, ``E-LIMIT`` for too many of them."""
     if len(paths) > PATHS_MAX:
         raise HotreloadError("E-LIMIT", f"a transaction holds at most {PATHS_MAX} modules", found=str(len(paths)))
     head = ffi.new("hr_paths *", {"count": len(paths), "paths": len(paths)})
     data = bytearray(ffi.buffer(head, ffi.offsetof("hr_paths", "paths")))
     for path in paths:
-        encoded = os.fsencode(path)
-        if len(encoded) >= lib.HR_PATH_SIZE:
-            raise Rejected("E-IO", "the module's path is too long", found=path, fix="use a shorter path")
-        data += encoded.ljust(lib.HR_PATH_SIZE, b"\0")
+        data += _path(path).ljust(lib.HR_PATH_SIZE, b"\0")
     return bytes(data)
 
 
 def rollback_body(module: str | None) -> bytes:
+    """Raises HotreloadError (E-USAGE) for what cannot be a module's name."""
     body = ffi.new("hr_rollback_request *")
-    encoded = (module or "").encode()
-    if len(encoded) > lib.HR_NAME_MAX:
-        raise HotreloadError("E-USAGE", "the module's name is too long", found=module or "")
-    body.module = encoded
+    body.module = _name(module) if module else b""
     return bytes(ffi.buffer(body))
 
 
+def _path(path: str) -> bytes:
+    """A path for C, which would take a cut one for another file's."""
+    encoded = os.fsencode(path)
+    if b"\0" in encoded:
+        raise Rejected("E-IO", "the module's path holds a zero byte", found=repr(path), fix="name an existing file")
+    if len(encoded) >= lib.HR_PATH_SIZE:
+        raise Rejected("E-IO", "the module's path is too long", found=path, fix="use a shorter path")
+    return encoded
+
+
+def _name(name: str) -> bytes:
+    """A slot's, module's or host's name for C; what it cannot hold there is no name. The shim checks the rest."""
+    encoded = name.encode("utf-8", "replace")
+    if b"\0" in encoded or len(encoded) > lib.HR_NAME_MAX or encoded != name.encode("utf-8", "surrogatepass"):
+        expected = f"1 to {lib.HR_NAME_MAX} bytes of UTF-8"
+        raise HotreloadError("E-USAGE", "the name is invalid", found=repr(name), expected=expected)
+    return encoded
+
+
 def parse_header(data: bytes) -> tuple[int, int, int]:
-    """Kind (with the answer's bit taken off), length of the body and number. Raises HotreloadError (E-PROTOCOL)."""
+    """Of an answer: the request's kind, the length of the body, the request's number. Raises HotreloadError
+    (E-PROTOCOL) for anything but a whole header of this version's answers."""
+    if len(data) != HEADER_SIZE:
+        raise protocol_error("the answer's header is cut")
     head = ffi.cast("hr_message *", ffi.from_buffer(data))
-    if head.magic != lib.HR_WIRE_MAGIC or head.length > lib.HR_WIRE_LENGTH_MAX:
-        raise _protocol("the answer is no message of a hotreload host")
+    if head.magic != lib.HR_WIRE_MAGIC or head.length > lib.HR_WIRE_LENGTH_MAX or not head.kind & lib.HR_MSG_REPLY:
+        raise protocol_error("the answer is no message of a hotreload host")
     if head.version != lib.HR_WIRE_VERSION:
-        raise _protocol(f"the host speaks version {head.version}, this tool {lib.HR_WIRE_VERSION}")
+        raise protocol_error(f"the host speaks version {head.version}, this tool {lib.HR_WIRE_VERSION}")
     return head.kind & ~lib.HR_MSG_REPLY, head.length, head.id
 
 
-def _protocol(reason: str) -> HotreloadError:
+def protocol_error(reason: str) -> HotreloadError:
+    """What a host says makes no sense."""
     return HotreloadError("E-PROTOCOL", reason, fix=_text(lib.hr_status_fix(lib.HR_E_PROTOCOL)))
 
 
 def parse_welcome(body: bytes) -> Welcome:
+    """Raises HotreloadError (E-PROTOCOL): the host's shim is another version, or no shim."""
     if len(body) != ffi.sizeof("hr_welcome"):
-        raise _protocol("the host's welcome has an unexpected size")
+        raise protocol_error("the host's welcome has an unexpected size")
     raw = ffi.cast("hr_welcome *", ffi.from_buffer(body))
     return Welcome(raw.pid, _text(raw.name), _text(raw.version), raw.client, raw.generation)
 
 
 def parse_reply(body: bytes) -> Reply:
+    """Raises HotreloadError (E-PROTOCOL): the reply is cut, or says what no shim says."""
     fixed = ffi.sizeof("hr_reply")
     if len(body) < fixed:
-        raise _protocol("the host's reply is cut")
+        raise protocol_error("the host's reply is cut")
     data = ffi.from_buffer(body)
     raw = ffi.cast("hr_reply *", data)
     reports, at, least = [], fixed, ffi.offsetof("hr_report", "changes")
@@ -284,9 +311,11 @@ def parse_reply(body: bytes) -> Reply:
         size = ffi.cast("hr_report *", data + at).size if at + least <= len(body) else 0
         report = ffi.cast("hr_report *", data + at)
         if size < least or at + size > len(body) or least + report.change_count * ffi.sizeof("hr_change") > size:
-            raise _protocol("a report of the host is cut")
+            raise protocol_error("a report of the host is cut")
         reports.append(_report(report))
         at += size
+    if at != len(body):
+        raise protocol_error("the host's reply is longer than its reports")
     failed = raw.status not in (lib.HR_OK, lib.HR_SAME)
     return Reply(
         _text(lib.hr_status_code(raw.status)), _failure(raw.status, raw.failure) if failed else None, tuple(reports)
@@ -302,6 +331,9 @@ class Box:
     Args:
         fd: Its descriptor; the caller keeps and closes it.
         host: Whose it is.
+
+    Raises:
+        HotreloadError: ``E-PROTOCOL``: it is none, or another version's.
     """
 
     def __init__(self, fd: int, host: Host) -> None:
@@ -309,13 +341,13 @@ class Box:
         raw = ffi.new("hr_failure *")
         status = lib.hr_box_open(fd, made, raw)
         if status != lib.HR_OK:
-            raise error_of(_failure(status, raw))
+            raise protocol_error(_failure(status, raw).reason)
         self._reader = ffi.gc(made[0], lib.hr_box_close)
         self._header = ffi.new("hr_box *")
         self._sequence = -1
         self._slots: tuple[SlotRecord, ...] = ()
         self._modules: tuple[ModuleRecord, ...] = ()
-        self._room = 0
+        self._room = self._count = 0
         lib.hr_box_header(self._reader, self._header)
         self.host = Host(host.pid, host.name, self._header.started / 1e9, host.version)
 
@@ -338,11 +370,17 @@ class Box:
             blocked=self._blocked() if header.blocked_thread else "",
         )
 
-    def events(self, after: int, most: int = 64) -> list[tuple[int, int, Record]]:
-        """Events after number ``after``, oldest first, as (number, origin, record); unknown kinds are left out."""
+    def events(self, after: int, most: int = 64) -> tuple[int, list[tuple[int, Record]]]:
+        """Up to ``most`` events after number ``after``, oldest first.
+
+        Returns:
+            The number of the last one looked at (``after`` when there is none), and the events as (origin, record);
+            those of unknown kinds are left out.
+        """
         raw = ffi.new("hr_event[]", most)
         count = lib.hr_box_events(self._reader, after, raw, most)
-        return [(raw[i].number, raw[i].origin, self._event(raw[i])) for i in range(count) if raw[i].kind in _EVENTS]
+        known = (raw[i] for i in range(count) if raw[i].kind in _EVENTS)
+        return int(raw[count - 1].number) if count else after, [(each.origin, self._event(each)) for each in known]
 
     def newest_event(self) -> int:
         """The number of the newest event; 0 when there is none."""
@@ -355,7 +393,7 @@ class Box:
     def _read_records(self) -> None:
         header = self._header
         count = header.slot_count
-        if count > self._room:
+        if count > self._room or self._room == 0:
             self._room = max(64, count * 2)
             self._raw_slots = ffi.new("hr_box_slot[]", self._room)
             self._raw_calls = ffi.new("uint64_t[]", self._room)
@@ -373,10 +411,11 @@ class Box:
         self._slots = tuple(self._slot_record(i, raw, by_record) for i, raw in rows)
         self._modules = tuple(record for i, record in by_record.items() if raw_modules[i - 1].runtime == header.runtime)
         self._sequence = header.sequence
+        self._count = slots
 
     def _read_calls(self) -> tuple[list[int], list[int]]:
-        count = lib.hr_box_calls(self._reader, self._raw_calls, self._raw_in_flight, self._header.slot_count)
-        count = min(count, self._room)
+        # Not the header's count: it may have grown since the records were read, past the room made then.
+        count = lib.hr_box_calls(self._reader, self._raw_calls, self._raw_in_flight, self._count)
         calls = ffi.unpack(self._raw_calls, count)
         busy = ffi.unpack(self._raw_in_flight, count)
         return (
@@ -435,27 +474,41 @@ class Box:
 
 
 def _changes(lines: str) -> tuple[Change, ...]:
-    fields = (line.split("\t") for line in lines.splitlines())
-    return tuple(Change(symbol, int(before), int(after)) for symbol, before, after in fields)
+    # Not splitlines(): a name may hold U+0085 or U+2028. What a damaged box holds instead of numbers is left out.
+    fields = (line.rsplit("\t", 2) for line in lines.split("\n"))
+    return tuple(
+        Change(each[0], int(each[1]), int(each[2]))
+        for each in fields
+        if len(each) == 3 and each[1].isascii() and each[1].isdigit() and each[2].isascii() and each[2].isdigit()
+    )
 
 
 # ---- a host in this process ----
 
 
 class RuntimeHandle:
-    """One ``hr_runtime`` of this process, None standing for the default one. Values in, values out."""
+    """One ``hr_runtime`` of this process. Values in, values out; E-USAGE after `free`."""
 
     def __init__(self, *, default: bool) -> None:
-        self._raw = ffi.NULL
+        self._address = ffi.NULL
+        self._freed = False
         if not default:
             made = ffi.new("hr_runtime **")
             check(lib.hr_runtime_new(made), "the runtime cannot be made")
-            self._raw = made[0]
+            self._address = made[0]
+
+    @property
+    def _raw(self) -> Any:
+        """Null stands for the default runtime, and so must not stand for one that was freed."""
+        if self._freed:
+            raise HotreloadError("E-USAGE", "the runtime is closed", fix="make another Runtime")
+        return self._address
 
     def free(self) -> None:
-        if self._raw != ffi.NULL:
-            lib.hr_runtime_free(self._raw)
-            self._raw = ffi.NULL
+        """Gives the runtime's slots back; nobody may be inside one."""
+        if not self._freed and self._address != ffi.NULL:
+            lib.hr_runtime_free(self._address)
+        self._freed = True
 
     def set_context(self, address: int) -> None:
         lib.hr_set_context(self._raw, ffi.cast("void *", address))
@@ -467,7 +520,7 @@ class RuntimeHandle:
         check(lib.hr_declare(self._raw, slot.raw), f"slot {slot.symbol!r} cannot be declared")
 
     def find(self, slot: SlotHandle) -> None:
-        check(lib.hr_find(self._raw, slot.symbol.encode(), slot.raw), f"there is no slot {slot.symbol!r}")
+        check(lib.hr_find(self._raw, _name(slot.symbol), slot.raw), f"there is no slot {slot.symbol!r}")
 
     def symbols(self) -> list[str]:
         return [name for name, _ in self._each(lib.hr_each_symbol)]
@@ -487,7 +540,9 @@ class RuntimeHandle:
 
     def load(self, paths: Sequence[str]) -> tuple[Report, ...]:
         """One transaction over the modules; reports for all of them, whatever becomes of it."""
-        encoded = [ffi.new("char[]", os.fsencode(path)) for path in paths]
+        if not paths:
+            return ()
+        encoded = [ffi.new("char[]", _path(path)) for path in paths]
         raw_paths = ffi.new("const char *[]", encoded)
         raw = ffi.new("hr_report *[]", len(paths))
         transaction = ffi.new("hr_transaction **")
@@ -505,8 +560,10 @@ class RuntimeHandle:
     def rollback(self, module: str | None) -> tuple[Report, ...]:
         raw = ffi.new("hr_report ***")
         count = ffi.new("uint32_t *")
-        lib.hr_rollback(self._raw, module.encode() if module else ffi.NULL, raw, count)
+        status = lib.hr_rollback(self._raw, _name(module) if module else ffi.NULL, raw, count)
         try:
+            if count[0] == 0:
+                check(status, "nothing can be rolled back")
             return tuple(_report(raw[0][i]) for i in range(count[0]))
         finally:
             lib.hr_reports_free(raw[0], count[0])
@@ -514,7 +571,7 @@ class RuntimeHandle:
     def serve(self, name: str, *, poll: bool, safe_point: bool) -> None:
         flags = (lib.HR_SERVE_POLL if poll else 0) | (lib.HR_SERVE_SAFE_POINT if safe_point else 0)
         raw = ffi.new("hr_failure *")
-        status = lib.hr_serve(self._raw, name.encode(), flags, raw)
+        status = lib.hr_serve(self._raw, _name(name), flags, raw)
         if status != lib.HR_OK:
             failure = _failure(status, raw)
             raise HotreloadError(
@@ -523,11 +580,18 @@ class RuntimeHandle:
 
 
 class SlotHandle:
-    """One ``hr_slot`` and whatever has to stay alive with it."""
+    """One ``hr_slot`` and whatever has to stay alive with it.
+
+    Raises:
+        TypeError: ``fallback`` is neither a function pointer nor a callable.
+        HotreloadError: ``E-USAGE``: the symbol is invalid.
+    """
 
     def __init__(self, symbol: str, fallback: Any = None) -> None:
         self.symbol = symbol
-        self._symbol = ffi.new("char[]", symbol.encode())
+        self._symbol = ffi.new("char[]", _name(symbol))
+        # Both: a cast pointer does not keep alive what it was made from, and ctypes frees its callbacks.
+        self._source = fallback
         self._fallback = ffi.NULL if fallback is None else _function(fallback)
         self.raw = ffi.new("hr_slot *", {"symbol": self._symbol, "fallback": self._fallback})
 
@@ -536,9 +600,16 @@ class SlotHandle:
         return int(lib.hr_call_slot(self.raw, state, given, result))
 
 
+class ClosedSlot(SlotHandle):
+    """What a slot becomes with the end of its runtime: its place in the dispatch table belongs to others then."""
+
+    def call(self, state: Any, given: Any, result: Any) -> int:
+        raise HotreloadError("E-USAGE", f"the runtime of slot {self.symbol!r} is closed", fix="make another Runtime")
+
+
 def _function(fallback: Any) -> Any:
     """A C function from a cffi or ctypes function pointer, an address, or a Python callable."""
-    if isinstance(fallback, int):
+    if isinstance(fallback, int) and not isinstance(fallback, bool):
         return ffi.cast("hr_patch_fn", fallback)
     if isinstance(fallback, _CDATA):
         return ffi.cast("hr_patch_fn", fallback)
@@ -559,7 +630,7 @@ def _ctypes_address(value: Any) -> int | None:
     # The common base of all ctypes function pointers has no public name.
     if not isinstance(value, ctypes.CFUNCTYPE(None).__mro__[1]):
         return None
-    return ctypes.cast(value, ctypes.c_void_p).value  # type: ignore[arg-type]
+    return ctypes.cast(value, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
 
 
 def _call_python(function: Callable[[int, int, int], int | None]) -> Callable[[Any, Any, Any], int]:
@@ -606,7 +677,7 @@ def stop() -> None:
 
 def poll(timeout: float) -> int:
     """Serves what is waiting, in this thread; waits up to ``timeout`` seconds. Returns how many requests."""
-    return int(lib.hr_poll(round(timeout * 1000)))
+    return int(lib.hr_poll(round(min(max(0.0, timeout), 1e6) * 1000)))  # C would wait for ever below zero
 
 
 def safepoint() -> None:

@@ -1,7 +1,7 @@
 """Performs a session: threads and one queue on one side, the pure `session.step` on the other.
 
     watcher thread ─┐
-    finder thread ──┤                      ┌─> swapper thread ──> hosts
+    finder threads ─┤                      ┌─> swapper thread ──> hosts
     build thread ───┼─> queue ─> run() ────┤
     host output ────┤     step(state, e)   └─> reporter (draws on a thread of its own)
     keys ───────────┘
@@ -23,6 +23,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from tempfile import mkdtemp
 from threading import Event as Flag
 from threading import Thread, Timer, current_thread, main_thread
 from typing import Protocol
@@ -46,7 +47,23 @@ SKIPPED = frozenset({"target", "build", "node_modules", "__pycache__", "venv", "
 SOURCE_SECONDS = 0.1
 SOURCE_SHARE = 0.02
 """The part of a core that looking for edited sources may take: large trees are looked at less often."""
-COPIES_KEPT = 8
+COPIES_KEPT = session.ACCEPTED_KEPT
+PRESENT_SECONDS = 1.0
+"""How long the start waits for hosts that run already: one that is stopped in a debugger must not hold it up."""
+AGAIN_SECONDS = 1.0
+"""Between two attempts to reach a host whose socket does not answer."""
+END_SECONDS = 1.0
+"""How long the end waits for a transaction under way; hanging up takes it back where it is not committed."""
+NEVER = float("inf")
+
+
+class Peer(Protocol):
+    """What a transaction needs of a link."""
+
+    def begin_prepare(self, paths: Sequence[str]) -> None: ...
+    def begin_commit(self) -> None: ...
+    def begin_abort(self) -> None: ...
+    def finish(self) -> native.Reply: ...
 
 
 class Reporter(Protocol):
@@ -106,10 +123,13 @@ class Runner:
         self._options = options
         self._queue: SimpleQueue[session.Event | _Internal] = SimpleQueue()
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._swapper = Thread(target=self._swap, name="hotreload-swap", daemon=True)
         self._reporter = reporter(self.send)
         self._observe = observe
         self._finder = hosts.Finder()
         self._attached: dict[int, _Attached] = {}
+        self._approached: dict[int, tuple[int, float]] = {}
+        """For each pid its socket's inode, and when it may be approached again (``time.monotonic()``)."""
         self._stopping = Flag()
         self._done = False
         self._interrupted = False
@@ -153,14 +173,18 @@ class Runner:
         if self._options.build:
             # Not before the watcher: what the first build writes would count as built before, and go out in pieces.
             self._take(session.Rebuild())
-        for work in (self._find, self._swap, *((self._look_at_sources,) if self._options.build else ())):
+        self._swapper.start()
+        for work in (self._find, *((self._look_at_sources,) if self._options.build else ())):
             Thread(target=work, name=f"hotreload-{work.__name__.strip('_')}", daemon=True).start()
 
     def _attach_present(self) -> None:
         """Hosts that run already come before the first module, so that one transaction reaches all of them."""
-        for pid, path in sorted(self._finder.sockets().items()):
-            with suppress(HotreloadError):
-                self._attach(pid, path)
+        deadline = time.monotonic() + PRESENT_SECONDS
+        for thread in self._approach_all(self._finder.sockets()):
+            thread.join(max(0.0, deadline - time.monotonic()))
+        with suppress(Empty):
+            while True:
+                self._take(self._queue.get_nowait())
 
     def _start_host(self) -> None:
         log = hosts.new_log(self._options.command[0])
@@ -176,6 +200,8 @@ class Runner:
         self._stopping.set()
         self._watcher.stop()
         self._jobs.put(None)
+        if self._swapper.is_alive():
+            self._swapper.join(END_SECONDS)
         if self._build and self._build.poll() is None:
             with suppress(ProcessLookupError):
                 os.killpg(self._build.pid, 15)
@@ -248,17 +274,44 @@ class Runner:
 
     def _find(self) -> None:
         """The finder's thread: new sockets by name, lost connections by their hang-up."""
-        tried: dict[int, int] = {}
         while not self._stopping.is_set():
             present = self._finder.sockets()
-            for pid, path in present.items():
-                with suppress(OSError):
-                    identity = path.stat().st_ino
-                    if tried.get(pid) != identity:
-                        tried[pid] = identity
-                        self._queue.put(_Internal(lambda pid=pid, path=path: self._attach_or_say(pid, path)))  # type: ignore[misc]
-            tried = {pid: identity for pid, identity in tried.items() if pid in present}
+            self._approach_all(present)
+            for pid in self._approached.keys() - present.keys():
+                self._approached.pop(pid, None)
             self._wait_for_hang_up(FIND_SECONDS)
+
+    def _approach_all(self, sockets: Mapping[int, Path]) -> list[Thread]:
+        """Connects to those that are new, each on a thread: a host that is stopped, or that serves only now and then,
+        keeps neither the others nor keys and screen waiting."""
+        threads = []
+        for pid, path in sorted(sockets.items()):
+            with suppress(OSError):
+                identity = path.stat().st_ino
+                known, again = self._approached.get(pid, (0, 0.0))
+                if (known == identity and time.monotonic() < again) or not self._may_attach(pid):
+                    continue
+                self._approached[pid] = (identity, NEVER)
+                threads.append(Thread(target=self._approach, args=(pid, path), name="hotreload-approach", daemon=True))
+                threads[-1].start()
+        return threads
+
+    def _approach(self, pid: int, path: Path) -> None:
+        try:
+            link = Link(path)
+            if link.host.pid != pid:
+                link.close()
+                raise native.protocol_error(f"the host says that it is process {link.host.pid}")
+        except NoHost:  # a dead host's socket, which its successor removes; or no answer yet
+            self._approach_again(pid)
+        except HotreloadError as error:
+            self.send(session.Note(f"host {pid}: {error}"))
+        else:
+            self._queue.put(_Internal(lambda: self._attach(pid, link)))
+
+    def _approach_again(self, pid: int) -> None:
+        identity, _ = self._approached.get(pid, (0, 0.0))
+        self._approached[pid] = (identity, time.monotonic() + AGAIN_SECONDS)
 
     def _wait_for_hang_up(self, seconds: float) -> None:
         poll = select.poll()
@@ -274,36 +327,30 @@ class Runner:
         if found and not self._stopping.is_set():
             self._stopping.wait(0.01)
 
-    def _attach_or_say(self, pid: int, path: Path) -> None:
-        try:
-            self._attach(pid, path)
-        except NoHost:
-            pass  # a socket of a dead host; its successor removes it
-        except HotreloadError as error:
-            self._take(session.Note(f"host {pid}: {error}"))
-
-    def _attach(self, pid: int, path: Path) -> None:
+    def _attach(self, pid: int, link: Link) -> None:
         known = self._attached.get(pid)
-        if (known and known.alive) or not self._may_attach(pid):
-            return
-        link = Link(path)
-        if not hosts.chosen(link.host.name, pid, self._options.hosts):
+        if (known and known.alive) or not hosts.chosen(link.host.name, pid, self._options.hosts):
             link.close()
             return
-        for old in [
-            p for p, each in self._attached.items() if not each.alive and each.link.host.name == link.host.name
-        ]:
-            del self._attached[old]
-        now = time.monotonic()
-        snapshot = link.snapshot(now)
+        self._forget_gone(link.host.name)
+        snapshot = link.snapshot(time.monotonic())
         attached = _Attached(link, Meter(), snapshot, known=(snapshot.slots, snapshot.modules))
         attached.meter.observe(snapshot)
         self._attached[pid] = attached
         self._take(session.HostFound(link.host, *_known(snapshot)))
 
+    def _forget_gone(self, name: str) -> None:
+        """A successor takes its predecessor's place; of the others the newest stay on screen."""
+        gone = [pid for pid, each in self._attached.items() if not each.alive]
+        for pid in gone:
+            if self._attached[pid].link.host.name == name or pid in gone[: -session.GONE_KEPT]:
+                del self._attached[pid]
+
     def _may_attach(self, pid: int) -> bool:
-        """A host that we started ourselves is the one that is meant, unless hosts were named."""
-        return not (self._process and not self._options.hosts) or pid == self._process.pid or self._is_descendant(pid)
+        """A host that we start ourselves is the one that is meant, unless hosts were named."""
+        if not self._options.command or self._options.hosts:
+            return True
+        return self._process is not None and (pid == self._process.pid or self._is_descendant(pid))
 
     def _is_descendant(self, pid: int) -> bool:
         """The command may be a shell or a runner (cargo run) whose child is the host: they share our new session."""
@@ -318,6 +365,7 @@ class Runner:
         each.alive = False
         each.snapshot = each.link.snapshot(time.monotonic(), alive=False)
         each.link.close()
+        self._approach_again(pid)  # it may run on: the connection is given up when an answer makes no sense
         self._take(session.HostLost(pid, "the host stopped serving" if _runs(pid) else "the host has exited"))
 
     def _look_at_hosts(self) -> None:
@@ -354,9 +402,12 @@ class Runner:
         links = {pid: self._attached[pid].link for pid in transaction.offers if pid in self._attached}
 
         def job() -> None:
-            outcomes = transact(transaction, links)
-            kept = {pid: self._copies.keep(transaction.offers[pid], outcome) for pid, outcome in outcomes.items()}
-            self.send(session.Offered(transaction.number, kept))
+            outcomes: dict[int, Outcome] = {}
+            try:
+                for pid, outcome in transact(transaction, links).items():
+                    outcomes[pid] = self._copies.keep(transaction.offers[pid], outcome)
+            finally:  # whatever went wrong, the session must not wait for ever
+                self.send(session.Offered(transaction.number, outcomes))
 
         self._jobs.put(job)
 
@@ -387,8 +438,8 @@ class Runner:
             for line in lines:
                 self.send(session.BuildLine(hosts.plain(line.decode("utf-8", "replace").rstrip("\n"))))
         code = self._build.wait()
-        self._watcher.rescan()
         self.send(session.BuildEnded(code, time.monotonic() - started))
+        self._watcher.rescan(lambda: self.send(session.Flush()))
 
     def _look_at_sources(self) -> None:
         tree = self._options.sources or (Path.cwd(),)
@@ -427,7 +478,7 @@ def _signals(interrupt: Callable[[], None]) -> Iterator[None]:
             signal.signal(each, handler)
 
 
-def transact(transaction: Transaction, links: Mapping[int, Link]) -> dict[int, Outcome]:
+def transact(transaction: Transaction, links: Mapping[int, Peer]) -> dict[int, Outcome]:
     """Prepares on all hosts at once, then commits on all or aborts on all. Never raises for a host's failure.
 
     A host that vanishes while it prepares stops the transaction; one that vanishes after all have prepared cannot.
@@ -452,8 +503,8 @@ def _paths(wanted: Sequence[Wanted]) -> list[str]:
 
 
 def _begin(
-    links: Mapping[int, Link], begin: Callable[[Link, int], None], outcomes: dict[int, Outcome]
-) -> dict[int, Link]:
+    links: Mapping[int, Peer], begin: Callable[[Peer, int], None], outcomes: dict[int, Outcome]
+) -> dict[int, Peer]:
     begun = {}
     for pid, link in links.items():
         try:
@@ -464,7 +515,7 @@ def _begin(
     return begun
 
 
-def _finish(links: Mapping[int, Link], outcomes: dict[int, Outcome]) -> list[int]:
+def _finish(links: Mapping[int, Peer], outcomes: dict[int, Outcome]) -> list[int]:
     answered = []
     for pid, link in links.items():
         try:
@@ -515,14 +566,16 @@ class Copies:
     that were killed are removed by the next one.
     """
 
-    def __init__(self) -> None:
-        base = native.runtime_directory()
+    def __init__(self, base: Path | None = None) -> None:
+        base = base or native.runtime_directory()
         for old in base.glob("watch-*"):
-            if not _runs(int(old.name.partition("-")[2] or 0) or -1):
+            pid = old.name.split("-")[1]
+            if pid.isdecimal() and not _runs(int(pid)):
                 shutil.rmtree(old, ignore_errors=True)
-        self.directory = base / f"watch-{os.getpid()}"
-        self.directory.mkdir(mode=0o700, exist_ok=True)
-        self._kept: dict[Path, list[Path]] = {}
+        self.directory = Path(mkdtemp(prefix=f"watch-{os.getpid()}-", dir=base))
+        self._kept: dict[Path, dict[int, Path]] = {}
+        """For each output its copies by content, the newest accepted last."""
+        self._made = 0
 
     def keep(self, wanted: Sequence[Wanted], outcome: Outcome) -> Outcome:
         """The outcome with a copy of each module that was swapped in."""
@@ -530,22 +583,36 @@ class Copies:
         return replace(outcome, copies=tuple(self._copy(each.output, report) for each, report in pairs))
 
     def close(self) -> None:
+        """Removes all copies."""
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _copy(self, output: Path, report: Report) -> Path | None:
+        kept = self._kept.setdefault(output, {})
+        content = report.module.content
+        if report.code == SAME and content in kept:
+            kept[content] = kept.pop(content)
         if report.code != OK:
             return None
-        copy = self.directory / f"{report.module.content:016x}.so"
-        kept = self._kept.setdefault(output, [])
+        copy = kept.pop(content, None)
         try:
-            if copy not in kept:
-                shutil.copyfile(report.staged, copy)
-                copy.chmod(0o500)
-                kept.append(copy)
+            copy = copy or self._make(Path(report.staged))
         except OSError:  # no space: a successor then gets what is on disk
             return None
+        kept[content] = copy
         while len(kept) > COPIES_KEPT:
-            kept.pop(0).unlink(missing_ok=True)
+            kept.pop(next(iter(kept))).unlink(missing_ok=True)
+        return copy
+
+    def _make(self, staged: Path) -> Path:
+        """Never a name used before: two outputs may have one content, and each removes its own copies."""
+        self._made += 1
+        copy = self.directory / f"{self._made}.so"
+        try:
+            shutil.copyfile(staged, copy)
+            copy.chmod(0o500)
+        except OSError:
+            copy.unlink(missing_ok=True)
+            raise
         return copy
 
 

@@ -26,6 +26,10 @@ class Slot:
         """The slot's name."""
         return self._handle.symbol
 
+    def close(self) -> None:
+        """Makes every later call raise HotreloadError (``E-USAGE``); `Runtime.close` does it where it is needed."""
+        self._handle = native.ClosedSlot(self._handle.symbol)
+
     def __call__(self, state: Buffer = None, given: Buffer = None, result: Buffer = None) -> int:
         """Calls the current implementation with the GIL released, and returns its status.
 
@@ -59,6 +63,7 @@ class Runtime:
 
     def __init__(self, *, default: bool = True) -> None:
         self._handle = native.RuntimeHandle(default=default)
+        self._default = default
         self._slots: dict[str, Slot] = {}
         self._context: Any = None
         self._serving = False
@@ -72,10 +77,17 @@ class Runtime:
         self.close()
 
     def close(self) -> None:
-        """Stops serving and gives the slots back; a default runtime keeps them. Modules stay resident."""
+        """Stops serving and gives the slots back; a default runtime keeps them. Modules stay resident.
+
+        No thread may be inside a slot of a runtime that is not the default one. May be called twice; every other
+        method raises HotreloadError (``E-USAGE``) from then on.
+        """
         if self._serving:
             native.stop()
             self._serving = False
+        if not self._default:
+            for slot in self._slots.values():
+                slot.close()
         self._handle.free()
 
     @property
@@ -105,8 +117,8 @@ class Runtime:
         self._handle.declare(handle)
         # Kept for ever: threads may be inside the fallback long after the last reference to the slot is gone.
         native.keep(handle)
-        self._slots[symbol] = Slot(handle)
-        return self._slots[symbol]
+        # A module may have created the slot before, and `slot` given it out: there is one object for each slot.
+        return self._slots.setdefault(symbol, Slot(handle))
 
     def slot(self, symbol: str) -> Slot:
         """The slot of that name, declared or created by a module. Raises HotreloadError (``E-NO-SLOT``)."""

@@ -39,8 +39,6 @@ OUTPUT_LINES_KEPT = 400
 RETRY_SECONDS = 0.1
 RETRIES = 50
 """How often an output that changed under the host's copy is offered again, before that is reported."""
-FLUSH_SECONDS = 0.01
-"""After a build's end, until the last of its outputs has settled."""
 ACCEPTED_KEPT = 8
 REFUSED_KEPT = 256
 """Refused contents that are remembered of each output."""
@@ -302,7 +300,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Flush:
-    """A build's outputs have had their time to settle."""
+    """The watcher has delivered all outputs of the build that has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,7 +406,7 @@ class After:
     """Send an event later."""
 
     seconds: float
-    event: Retry | Flush
+    event: Retry
 
 
 @dataclass(frozen=True, slots=True)
@@ -511,12 +509,12 @@ class _Draft:
     def settled(self, event: Settled) -> None:
         fresh = any(not candidate.existing for candidate in event.candidates)
         paths = frozenset(candidate.path for candidate in event.candidates)
-        bad = frozenset(candidate.path for candidate in event.candidates if candidate.manifest is None)
+        good = frozenset(candidate.path for candidate in event.candidates if candidate.manifest)
         for candidate in event.candidates:
             self._candidate(candidate)
+        bad = frozenset(candidate.path for candidate in event.candidates if self._is_bad_module(candidate))
         settling = tuple(path for path in self.state.settling if path not in paths)
         self.put(settling=settling, withheld=self.state.withheld - bad, repeating=self.state.repeating - paths)
-        good = paths - bad
         if not fresh:
             self.queue(good)
         elif self._building():
@@ -528,6 +526,14 @@ class _Draft:
             self.queue(good | self.state.withheld)
         self._catch_up(*self.attached())
         self._say_who_waits(event.candidates)
+
+    def _is_bad_module(self, candidate: Candidate) -> bool:
+        """Libraries that never were patch modules lie beside them in many build directories and hold back nobody."""
+        failure = candidate.failure
+        if failure is None:
+            return False
+        output = self.state.outputs[candidate.path]
+        return failure.code != "E-NO-MANIFEST" or bool(output.accepted or output.refused)
 
     def _companions(self, paths: frozenset[Path]) -> frozenset[Path]:
         """Takes the groups that cannot go as they are out of the queue; returns what else was in them."""
@@ -888,7 +894,6 @@ class _Draft:
         self.show(Record(EventKind.BUILD, self.now, code=code, reason=reason.rstrip(": "), fix=fix, us=us))
         # Outputs of a failed build may settle late as well, and must not pass for a group of their own.
         self.put(flushing=True)
-        self.actions.append(After(FLUSH_SECONDS, Flush()))
         if build.wanted_again:
             self.rebuild(Rebuild())
 

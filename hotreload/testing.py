@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from zlib import crc32
 
-from hotreload.model import Candidate, Directory, DirectoryChanged, Settled, Settling, WatchMode
+from hotreload.errors import NoHost
+from hotreload.model import (
+    OK,
+    Candidate,
+    Directory,
+    DirectoryChanged,
+    Failure,
+    Host,
+    Module,
+    Report,
+    Settled,
+    Settling,
+    WatchMode,
+)
+from hotreload.native import Reply
 
 
 class FakeClock:
@@ -22,6 +37,66 @@ class FakeClock:
         """Lets time pass; returns the new time."""
         self._now += seconds
         return self._now
+
+
+class FakeLink:
+    """Stands in for `hotreload.link.Link`: a host that takes every module but those that it is told to refuse.
+
+    Attributes:
+        host: Who it says it is.
+        refusals: By path, why a module is refused.
+        prepared: What it has prepared and neither committed nor taken back.
+        running: The paths committed so far, oldest first.
+        asked: Its requests, oldest first: ``"prepare"``, ``"commit"``, ``"abort"``.
+    """
+
+    def __init__(self, host: Host, refusals: Mapping[str, Failure] | None = None, *, dies_at: str = "") -> None:
+        self.host = host
+        self.refusals = dict(refusals or {})
+        self.prepared: tuple[str, ...] = ()
+        self.running: list[str] = []
+        self.asked: list[str] = []
+        self._dies_at = dies_at
+        self._reply: Reply | None = None
+
+    def begin_prepare(self, paths: Sequence[str]) -> None:
+        """Refuses all of them when one is refused, as a host does."""
+        culprits = [path for path in paths if path in self.refusals]
+        self.prepared = () if culprits else tuple(paths)
+        self._begin("prepare", [self._report(path, self._verdict(path, culprits)) for path in paths])
+
+    def begin_commit(self) -> None:
+        """Runs what was prepared."""
+        done, self.prepared = self.prepared, ()
+        self._begin("commit", [self._report(path, None) for path in done])
+        self.running += done
+
+    def begin_abort(self) -> None:
+        """Forgets what was prepared."""
+        self.prepared = ()
+        self._begin("abort", [])
+
+    def finish(self) -> Reply:
+        """The answer. Raises NoHost where it was told to die."""
+        reply, self._reply = self._reply, None
+        if reply is None:
+            raise NoHost("E-HOST-GONE", "the host has exited")
+        return reply
+
+    def _begin(self, request: str, reports: list[Report]) -> None:
+        self.asked.append(request)
+        failure = next((report.failure for report in reports if report.failure), None)
+        if request != self._dies_at:
+            self._reply = Reply(failure.code if failure else OK, failure, tuple(reports))
+
+    def _verdict(self, path: str, culprits: list[str]) -> Failure | None:
+        if path in self.refusals:
+            return self.refusals[path]
+        return Failure("E-ABORTED", "another module was refused") if culprits else None
+
+    def _report(self, path: str, failure: Failure | None) -> Report:
+        module = Module(Path(path).stem, 1, "", path, crc32(path.encode()))
+        return Report(failure.code if failure else OK, module, len(self.running), failure=failure)
 
 
 class FakeWatcher:
@@ -57,9 +132,11 @@ class FakeWatcher:
         """Nothing is delivered after this."""
         self.started = False
 
-    def rescan(self) -> None:
-        """Counts."""
+    def rescan(self, then: Callable[[], None] | None = None) -> None:
+        """Counts, and answers at once."""
         self.rescans += 1
+        if then is not None:
+            then()
 
     def settle(self, *candidates: Candidate) -> None:
         """Delivers outputs that settled together."""

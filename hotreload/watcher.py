@@ -59,6 +59,8 @@ some writers set the permissions last."""
 RACY_SECONDS = 0.1
 """A file changed less than this before it was read is read once more by the sweep: kernels before 6.13 stamp times in
 steps of up to 10 ms, so that a second writer within one step leaves no trace in ``stat``."""
+RESCAN_SECONDS = 0.5
+"""How long the end of a `Watcher.rescan` waits for outputs that are still being written."""
 REARM_BURST = 20
 """Directories that vanish and return are watched anew at once, up to this often between two sweeps: no busy loop."""
 REMOTE_TYPES = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "vboxsf", "prl_fs", "afs", "ceph"})
@@ -118,7 +120,8 @@ class Watcher:
         self._stopped = False
         self._source = None if poll else _Source((*self.triggers, DirCreatedEvent, DirMovedEvent))
         # None asks the thread to stop, a target alone to look at all of it, a path to look at that file.
-        self._inbox: SimpleQueue[_Target | Path | None] = SimpleQueue()
+        self._inbox: SimpleQueue[_Target | Path | _Rescan | None] = SimpleQueue()
+        self._rescans: list[_Rescan] = []
         self._armed = Event()
         self._thread = Thread(target=self._work, name="hotreload-watcher", daemon=True)
 
@@ -134,10 +137,17 @@ class Watcher:
         if self._thread.is_alive() and self._thread is not current_thread():
             self._thread.join()
 
-    def rescan(self) -> None:
-        """Looks at every directory now instead of at the next sweep. Returns at once; delivers nothing twice."""
+    def rescan(self, then: Callable[[], None] | None = None) -> None:
+        """Looks at every directory now instead of at the next sweep. Returns at once; delivers nothing twice.
+
+        Args:
+            then: Called on the watcher's thread when all that was there has been delivered; an output that is still
+                being written is waited for, but not longer than half a second.
+        """
         for target in self._targets:
             self._inbox.put(target)
+        if then is not None:
+            self._inbox.put(_Rescan(then, time.monotonic() + RESCAN_SECONDS))
 
     # ---- the thread ----
 
@@ -156,6 +166,7 @@ class Watcher:
                 self._look([path])
             while (touched := self._receive()) is not None:
                 self._look(sorted(touched | self._sweep()))
+                self._end_rescans()
         finally:
             for target in self._targets:
                 target.disarm()
@@ -170,7 +181,7 @@ class Watcher:
         """Waits for notices or for the next retry or sweep. Returns files to look at, or None to stop."""
         due = min([target.next_sweep for target in self._targets], default=time.monotonic() + SWEEP_SECONDS)
         due = min(due, self._ledger.next_due())
-        notices: list[_Target | Path | None] = []
+        notices: list[_Target | Path | _Rescan | None] = []
         with suppress(Empty):
             notices.append(self._inbox.get(timeout=max(0.0, due - time.monotonic())))
             # As many as there are now, not until it is empty: a storm of events must not keep the thread here.
@@ -180,7 +191,9 @@ class Watcher:
         for notice in notices:
             if notice is None:
                 return None
-            if isinstance(notice, _Target):
+            if isinstance(notice, _Rescan):
+                self._rescans.append(notice)
+            elif isinstance(notice, _Target):
                 notice.hurry()
             else:
                 self._ledger.renew(notice)
@@ -211,6 +224,15 @@ class Watcher:
         if candidate is None or not self._ledger.judged_as(path, self._before.pop(path, None)):
             return candidate  # what was written since the watch began is news, whatever was there before
         return replace(candidate, existing=True) if self._existing else None
+
+    def _end_rescans(self) -> None:
+        busy = self._ledger.next_due() < float("inf")
+        waiting, self._rescans = self._rescans, []
+        for rescan in waiting:
+            if busy and time.monotonic() < rescan.deadline:
+                self._rescans.append(rescan)
+            elif not self._stopped:
+                rescan.then()
 
     def _announce(self) -> None:
         for target in self._targets:
@@ -248,6 +270,14 @@ class Watcher:
             self._inbox.put(target.path / name)
         elif SUFFIX + "." in name:  # libm.so.1: perhaps what libm.so is a symbolic link to
             self._inbox.put(target)
+
+
+@dataclass(frozen=True)
+class _Rescan:
+    """Whom to tell that what was there has been looked at; ``deadline`` is ``time.monotonic()``."""
+
+    then: Callable[[], None]
+    deadline: float
 
 
 # ---- what is watched ----

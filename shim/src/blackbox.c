@@ -63,56 +63,81 @@ static void write_header(hr_box *box, const hr_box *planned) {
     hr_copy_text(box->version_text, sizeof box->version_text, HR_VERSION_TEXT);
 }
 
-hr_status hr_blackbox_create(bool shared) {
-    hr_box planned;
-    plan(&planned, hr.capacity);
-    int fd = shared ? hr_platform_shared_memory(planned.size) : -1;
-    hr_box *box = map_box(NULL, fd, planned.size);
-    if (box == NULL) {
-        if (fd >= 0) close(fd);
-        return HR_E_MEMORY;
-    }
+static void keep_descriptor(int fd) {
+    struct stat info;
     if (fd >= 0) hr_platform_seal(fd);
-    write_header(box, &planned);
-    hr.box = box;
-    hr.box_fd = fd;
-    return HR_OK;
+    hr.box_fd = fd >= 0 && fstat(fd, &info) == 0 ? fd : -1;
+    if (hr.box_fd < 0) return;
+    hr.box_inode = info.st_ino;
+    hr.box_device = info.st_dev;
 }
 
-/* Callers hold pointers into the block (their shards), so a child gets another block at the same address. Private: the
- * counters of a child are nobody's business until it is served. */
-void hr_blackbox_forked(void) {
+/* Whether box_fd is still what was opened: programs that become daemons close descriptors they know nothing of. */
+static bool descriptor_is_ours(void) {
+    struct stat info;
+    return hr.box_fd >= 0 && fstat(hr.box_fd, &info) == 0 && info.st_ino == hr.box_inode &&
+           info.st_dev == hr.box_device;
+}
+
+/* A block of its own, at `where` when that is given; private where no shared memory can be had. Null: no memory. */
+static hr_box *new_block(void *where) {
     hr_box planned;
     plan(&planned, hr.capacity);
-    if (hr.box_fd >= 0) close(hr.box_fd);
-    hr.box_fd = -1;
-    if (map_box(hr.box, -1, planned.size) == NULL) abort(); /* or the child would count in its parent's block */
-    write_header(hr.box, &planned);
+    int fd = hr_platform_shared_memory(planned.size);
+    hr_box *box = map_box(where, fd, planned.size);
+    if (box == NULL && fd >= 0) {
+        close(fd);
+        fd = -1;
+        box = map_box(where, fd, planned.size);
+    }
+    if (box == NULL) return NULL;
+    write_header(box, &planned);
+    keep_descriptor(fd);
+    return box;
 }
 
-hr_status hr_blackbox_share(void) {
-    if (hr.box_fd >= 0) return HR_OK;
+hr_status hr_blackbox_create(void) {
+    hr.box = new_block(NULL);
+    return hr.box ? HR_OK : HR_E_MEMORY;
+}
+
+/* Callers hold pointers into the block (their shards), so a child gets another block at the same address. Shared at
+ * once, not when it is served: by then its threads may be counting, and a block cannot be replaced under them. */
+void hr_blackbox_forked(void) {
+    if (descriptor_is_ours()) close(hr.box_fd);
+    if (new_block(hr.box) == NULL) abort(); /* or the child would count in its parent's block */
+}
+
+static bool write_all(int fd, const char *bytes, uint64_t size) {
+    for (uint64_t done = 0; done < size;) {
+        ssize_t n = pwrite(fd, bytes + done, (size_t)(size - done), (off_t)done);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return false;
+        done += (uint64_t)n;
+    }
+    return true;
+}
+
+/* Moves the block, counters and all, into new shared memory at the same address; no other thread may be counting. */
+static bool share_anew(void) {
     uint64_t size = hr.box->size;
     uint64_t used = hr.box->shards_offset + hr.box->shard_count * hr.box->shard_stride;
     int fd = hr_platform_shared_memory(size);
-    if (fd < 0) return HR_E_MEMORY;
-    /* The private pages hold counters that threads are changing; they start again from what the copy catches. */
-    for (uint64_t done = 0; done < used;) {
-        ssize_t n = pwrite(fd, (char *)hr.box + done, (size_t)(used - done), (off_t)done);
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) {
-            close(fd);
-            return HR_E_MEMORY;
-        }
-        done += (uint64_t)n;
+    if (fd >= 0 && write_all(fd, (const char *)hr.box, used) && map_box(hr.box, fd, size)) {
+        keep_descriptor(fd);
+        return true;
     }
-    if (map_box(hr.box, fd, size) == NULL) {
-        close(fd);
-        return HR_E_MEMORY;
-    }
-    hr_platform_seal(fd);
-    hr.box_fd = fd;
-    return HR_OK;
+    if (fd >= 0) close(fd);
+    return false;
+}
+
+hr_status hr_blackbox_share(hr_failure *failure) {
+    if (descriptor_is_ours()) return HR_OK;
+    hr.box_fd = -1; /* whatever has that number now is somebody else's */
+    if (!hr_shards_others() && share_anew()) return HR_OK;
+    return hr_fail(failure, HR_E_IO, NULL, NULL,
+                   "raise ulimit -f and ulimit -n, leave the shim's descriptors open, or serve before threads call slots",
+                   "no shared memory for the black box");
 }
 
 static void *at(uint64_t offset) { return (char *)hr.box + offset; }

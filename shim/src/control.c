@@ -4,10 +4,14 @@
  *  K1  The socket appears under its final name only when it is listening (bind, listen, rename): a refused connection
  *      means that its host is dead, and whoever sees that may remove it.
  *  K2  A peer whose credentials are not this user's is closed before a byte of it is read.
- *  K3  One engine serves: the control thread, or the thread inside hr_poll. A request is served whole before the next.
+ *  K3  One engine serves: the control thread, or the thread inside hr_poll, which holds control.engine meanwhile. A
+ *      request is served whole before the next. What the engine works on is taken down after the thread was joined, or
+ *      by whoever holds control.engine.
  *  K4  A connection has at most one prepared transaction; when it closes, for whatever reason, that is aborted (H15).
  *  K5  Where the host asked for safe points, hooks and commits run in hr_safepoint only; whoever waits for one gives up
- *      after HR_SAFE_POINT_SECONDS and takes the job back. */
+ *      after HR_SAFE_POINT_SECONDS and takes the job back. on_unload is never waited for.
+ *  K6  Whoever has something for a grace period counts it in hr.retiring and then looks for the control thread; who ends
+ *      the thread says so and then looks at hr.retiring (both sequentially consistent): one of them sees the other. */
 #include "internal.h"
 
 #include <dirent.h>
@@ -28,6 +32,7 @@
 #define CLIENTS 32
 #define GRACE_TICK_MS 10
 #define SEND_TIMEOUT_S 5
+#define ACCEPT_PAUSE_NS 100000000u
 
 typedef struct hr_client {
     int fd;
@@ -47,9 +52,12 @@ typedef struct hr_job {
 } hr_job;
 
 static struct {
-    int listener, wake;
+    int listener;
+    int wake; /* kept from the first hr_serve on: a late hr_control_wake must not write into another file */
     pthread_t thread;
-    bool thread_runs, stopping;
+    bool thread_runs, stopping; /* atomic */
+    pthread_mutex_t engine;
+    uint64_t accept_after; /* CLOCK_MONOTONIC ns */
     char path[HR_PATH_SIZE];
     hr_client clients[CLIENTS];
     uint32_t client_count;
@@ -57,17 +65,25 @@ static struct {
     pthread_mutex_t job_lock;
     pthread_cond_t job_done;
     hr_job *job;
-    bool engine_is_waiting; /* the serving thread is inside a request that may need a safe point */
-    pthread_t engine;
-} control = {.listener = -1, .wake = -1, .job_lock = PTHREAD_MUTEX_INITIALIZER};
+} control = {.listener = -1, .wake = -1, .engine = PTHREAD_MUTEX_INITIALIZER, .job_lock = PTHREAD_MUTEX_INITIALIZER};
 
 __thread uint32_t hr_origin;
+static __thread bool serving; /* this thread is inside a request, or takes one back */
+static __thread bool in_job;  /* this thread runs one at the host's safe point */
+
+hr_runtime *hr_served(void) { return __atomic_load_n(&hr.served, __ATOMIC_ACQUIRE); }
+
+static uint32_t serve_flags(void) { return __atomic_load_n(&hr.serve_flags, __ATOMIC_RELAXED); }
+
+static bool thread_runs(void) { return __atomic_load_n(&control.thread_runs, __ATOMIC_SEQ_CST); }
+
+static bool stopping(void) { return __atomic_load_n(&control.stopping, __ATOMIC_ACQUIRE); }
 
 /* ---- safe points ---- */
 
-static bool needs_safe_point(void) {
-    return (hr.serve_flags & HR_SERVE_SAFE_POINT) && control.engine_is_waiting &&
-           pthread_equal(control.engine, pthread_self()) && !(hr.serve_flags & HR_SERVE_POLL);
+/* With HR_SERVE_POLL the host has chosen where it polls, and that is its safe point. */
+bool hr_needs_safe_point(void) {
+    return serving && (serve_flags() & (HR_SERVE_SAFE_POINT | HR_SERVE_POLL)) == HR_SERVE_SAFE_POINT;
 }
 
 static void want_safe_point(bool wanted) {
@@ -75,10 +91,10 @@ static void want_safe_point(bool wanted) {
 }
 
 /* Whether hr_safepoint has the duty to run on_unload: no thread of ours may, or there is none. */
-static bool grace_at_safe_points(void) { return !control.thread_runs || (hr.serve_flags & HR_SERVE_SAFE_POINT); }
+static bool grace_at_safe_points(void) { return !thread_runs() || (serve_flags() & HR_SERVE_SAFE_POINT); }
 
 hr_status hr_at_safe_point(void (*run)(void *), void *argument) {
-    if (!needs_safe_point()) { /* the host's own thread calls: it is where it wants to be */
+    if (!hr_needs_safe_point()) { /* the host's own thread calls: it is where it wants to be */
         run(argument);
         return HR_OK;
     }
@@ -90,7 +106,7 @@ hr_status hr_at_safe_point(void (*run)(void *), void *argument) {
     control.job = &job;
     want_safe_point(true);
     int error = 0;
-    while (!job.done && (error == 0 || job.started) && !control.stopping)
+    while (!job.started && error == 0 && !stopping())
         error = pthread_cond_timedwait(&control.job_done, &control.job_lock, &until);
     while (job.started && !job.done) pthread_cond_wait(&control.job_done, &control.job_lock);
     if (!job.done) control.job = NULL;
@@ -105,7 +121,9 @@ static void run_job(void) {
     if (job) job->started = true;
     pthread_mutex_unlock(&control.job_lock);
     if (job == NULL) return;
+    in_job = true;
     job->run(job->argument);
+    in_job = false;
     pthread_mutex_lock(&control.job_lock);
     job->done = true;
     pthread_cond_broadcast(&control.job_done);
@@ -121,22 +139,29 @@ void hr_safepoint_reached(void) {
     if (hr_module_waiting()) want_safe_point(true);
 }
 
+static void wake_engine(void) {
+    uint64_t one = 1;
+    int wake = __atomic_load_n(&control.wake, __ATOMIC_ACQUIRE);
+    if (wake >= 0 && write(wake, &one, sizeof one) < 0) return; /* full: it is awake anyway */
+}
+
 void hr_control_wake(void) {
     if (grace_at_safe_points()) {
         want_safe_point(true);
         return;
     }
-    uint64_t one = 1;
-    if (control.wake >= 0 && write(control.wake, &one, sizeof one) < 0) return; /* full: it is awake anyway */
+    wake_engine();
 }
 
 /* ---- sending ---- */
 
+/* Gives up when all of it has not been taken in time: a peer that reads a byte now and then is as good as a stopped one. */
 static bool send_all(int fd, const void *bytes, size_t size) {
+    uint64_t until = hr_monotonic_ns() + SEND_TIMEOUT_S * UINT64_C(1000000000);
     for (const char *at = bytes; size;) {
         ssize_t n = send(fd, at, size, MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return false;
+        if (n <= 0 || ((size_t)n < size && hr_monotonic_ns() > until)) return false;
         at += n;
         size -= (size_t)n;
     }
@@ -178,9 +203,9 @@ static bool send_welcome(hr_client *client, const hr_message *request, bool with
     } message = {.head = answer_to(request, sizeof(hr_welcome))};
     message.body.pid = (uint32_t)getpid();
     message.body.client = client->number;
-    message.body.generation = hr_generation(hr.served);
+    message.body.generation = hr_generation(hr_served());
     message.body.box_size = hr.box->size;
-    message.body.serve_flags = hr.serve_flags;
+    message.body.serve_flags = serve_flags();
     hr_copy_text(message.body.name, sizeof message.body.name, hr.box->name);
     hr_copy_text(message.body.version, sizeof message.body.version, HR_VERSION_TEXT);
     if (!with_box) return send_all(client->fd, &message, sizeof message);
@@ -236,7 +261,7 @@ static bool handle_paths(hr_client *client, const hr_message *request, const voi
         return send_failure(client, request, HR_E_MEMORY, "out of memory");
     }
     client->report_count = count;
-    hr_status status = hr_prepare(hr.served, paths, count, client->reports, &client->transaction);
+    hr_status status = hr_prepare(hr_served(), paths, count, client->reports, &client->transaction);
     if (status == HR_OK && request->kind == HR_MSG_LOAD) {
         status = hr_commit(client->transaction, client->reports);
         client->transaction = NULL;
@@ -268,7 +293,7 @@ static bool handle_rollback(hr_client *client, const hr_message *request, const 
     name[HR_NAME_MAX] = 0;
     hr_report **reports = NULL;
     uint32_t count = 0;
-    hr_status status = hr_rollback(hr.served, name, &reports, &count);
+    hr_status status = hr_rollback(hr_served(), name, &reports, &count);
     bool sent = send_reply(client, request, status, count ? &reports[0]->failure : NULL, reports, count);
     hr_reports_free(reports, count);
     return sent;
@@ -291,13 +316,21 @@ static bool handle(hr_client *client, const hr_message *request, const void *bod
 
 /* ---- clients ---- */
 
-static void close_client(hr_client *client) {
+/* Around all that a client causes: also the end of its transaction, whose on_unload waits for a safe point as well. */
+static void begin_serving(const hr_client *client) {
     hr_origin = client->number;
-    control.engine = pthread_self();
-    control.engine_is_waiting = true; /* on_unload of what was prepared waits for a safe point as well */
-    drop_transaction(client);
-    control.engine_is_waiting = false;
+    serving = true;
+}
+
+static void end_serving(void) {
     hr_origin = 0;
+    serving = false;
+}
+
+static void close_client(hr_client *client) {
+    begin_serving(client);
+    drop_transaction(client);
+    end_serving();
     close(client->fd);
     free(client->buffer);
     *client = control.clients[--control.client_count];
@@ -306,7 +339,12 @@ static void close_client(hr_client *client) {
 
 static void accept_client(void) {
     int fd = accept4(control.listener, NULL, NULL, SOCK_CLOEXEC);
-    if (fd < 0) return;
+    if (fd < 0) {
+        /* Out of descriptors or memory: the peer stays in the queue, and looking at it again at once would cost a core. */
+        if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+            control.accept_after = hr_monotonic_ns() + ACCEPT_PAUSE_NS;
+        return;
+    }
     if (!hr_platform_peer_is_user(fd) || control.client_count == CLIENTS) { /* K2 */
         close(fd);
         return;
@@ -357,21 +395,30 @@ static bool serve_client(hr_client *client, int *served) {
     if (!acceptable(client, &head)) return false;
     if (client->used < sizeof head + head.length) return true;
     client->used = 0;
-    hr_origin = client->number;
-    control.engine = pthread_self();
-    control.engine_is_waiting = true;
+    begin_serving(client);
     bool alive = handle(client, &head, client->buffer + sizeof head);
-    control.engine_is_waiting = false;
-    hr_origin = 0;
+    end_serving();
     ++*served;
     return alive;
+}
+
+/* The listener's place in poll: left out (poll ignores -1) for a while after it could not accept. */
+static int listener_now(int *timeout_ms) {
+    uint64_t now = control.accept_after ? hr_monotonic_ns() : 0;
+    if (now >= control.accept_after) {
+        control.accept_after = 0;
+        return control.listener;
+    }
+    int pause_ms = (int)((control.accept_after - now) / 1000000) + 1;
+    if (*timeout_ms < 0 || *timeout_ms > pause_ms) *timeout_ms = pause_ms;
+    return -1;
 }
 
 static int engine_step(int timeout_ms) {
     struct pollfd waits[CLIENTS + 2];
     uint32_t clients = control.client_count;
     waits[0] = (struct pollfd){control.wake, POLLIN, 0};
-    waits[1] = (struct pollfd){control.listener, POLLIN, 0};
+    waits[1] = (struct pollfd){listener_now(&timeout_ms), POLLIN, 0};
     for (uint32_t i = 0; i < clients; i++) waits[2 + i] = (struct pollfd){control.clients[i].fd, POLLIN, 0};
     int served = 0;
     if (poll(waits, 2 + clients, timeout_ms) <= 0) return 0;
@@ -386,8 +433,10 @@ static int engine_step(int timeout_ms) {
         do { /* the rest of a message that is under way, without another poll */
             before = served;
             alive = serve_client(&control.clients[i], &served);
+            if (control.client_count != clients) return served; /* a hook forked, and this is the child: nothing is left */
         } while (alive && served == before && control.clients[i].used >= sizeof(hr_message) && errno != EAGAIN);
         if (!alive) close_client(&control.clients[i]);
+        clients = control.client_count;
     }
     if (waits[1].revents) accept_client();
     return served;
@@ -397,8 +446,9 @@ static int engine_step(int timeout_ms) {
 
 static void *control_thread(void *unused) {
     (void)unused;
-    while (!__atomic_load_n(&control.stopping, __ATOMIC_ACQUIRE)) {
-        bool waiting = hr_module_waiting() && !(hr.serve_flags & HR_SERVE_SAFE_POINT);
+    uint32_t owner = hr.owner;
+    while (!stopping() && hr.owner == owner) { /* else a hook forked, and this is the child's only thread */
+        bool waiting = hr_module_waiting() && !(serve_flags() & HR_SERVE_SAFE_POINT);
         engine_step(waiting ? GRACE_TICK_MS : -1);
         if (waiting) hr_module_run_grace();
     }
@@ -476,8 +526,8 @@ static hr_status listen_at(const char *directory, hr_failure *failure) {
 
 static void announce(hr_runtime *runtime, const char *name, uint32_t flags) {
     pthread_mutex_lock(&hr.lock);
-    hr.served = runtime;
-    hr.serve_flags = flags;
+    __atomic_store_n(&hr.serve_flags, flags, __ATOMIC_RELAXED);
+    __atomic_store_n(&hr.served, runtime, __ATOMIC_RELEASE);
     hr_blackbox_begin();
     hr_copy_text(hr.box->name, sizeof hr.box->name, name);
     hr.box->state = HR_HOST_SERVED;
@@ -485,17 +535,16 @@ static void announce(hr_runtime *runtime, const char *name, uint32_t flags) {
     pthread_mutex_unlock(&hr.lock);
 }
 
-static void close_all(void) {
+static void close_listener(void) {
     if (control.listener >= 0) close(control.listener);
-    if (control.wake >= 0) close(control.wake);
-    control.listener = control.wake = -1;
+    control.listener = -1;
     control.path[0] = 0;
 }
 
 static void withdraw(void) {
     pthread_mutex_lock(&hr.lock);
-    hr.served = NULL;
-    hr.serve_flags = 0;
+    __atomic_store_n(&hr.served, NULL, __ATOMIC_RELEASE);
+    __atomic_store_n(&hr.serve_flags, 0, __ATOMIC_RELAXED);
     hr.box->state = HR_HOST_EXITED;
     pthread_mutex_unlock(&hr.lock);
 }
@@ -505,68 +554,70 @@ hr_status hr_serve(hr_runtime *runtime, const char *name, uint32_t flags, hr_fai
         return hr_fail(failure, HR_E_USAGE, name, "1 to 127 bytes of UTF-8", NULL, "the host's name is invalid");
     hr_status status = hr_ready();
     if (status != HR_OK) return hr_fail(failure, status, NULL, NULL, NULL, "%s", hr_status_text(status));
-    if (hr.served)
+    if (hr_served())
         return hr_fail(failure, HR_E_DUPLICATE, hr.box->name, NULL, "call hr_stop first", "this process is served already");
     char directory[HR_PATH_SIZE];
     status = hr_runtime_directory(directory, sizeof directory, failure);
     if (status != HR_OK) return status;
-    status = hr_blackbox_share();
-    if (status != HR_OK) return hr_fail(failure, status, NULL, NULL, NULL, "no memory for the black box");
+    status = hr_blackbox_share(failure);
+    if (status != HR_OK) return status;
     remove_dead(directory);
-    control.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (control.wake < 0) __atomic_store_n(&control.wake, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), __ATOMIC_RELEASE);
+    if (control.wake < 0)
+        return hr_fail(failure, HR_E_IO, strerror(errno), NULL, "raise ulimit -n", "no descriptor for the control thread");
     status = listen_at(directory, failure);
-    if (status != HR_OK) {
-        close_all();
-        return status;
-    }
+    if (status != HR_OK) return status;
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&control.job_done, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    control.stopping = false;
+    __atomic_store_n(&control.stopping, false, __ATOMIC_RELEASE);
+    __atomic_store_n(&control.thread_runs, !(flags & HR_SERVE_POLL), __ATOMIC_SEQ_CST); /* before hr_poll sees it served */
     announce(hr_runtime_or_default(runtime), name, flags);
-    if (flags & HR_SERVE_POLL) return HR_OK;
-    control.thread_runs = true;
-    if (start_thread() == 0) return HR_OK;
-    control.thread_runs = false;
+    if ((flags & HR_SERVE_POLL) || start_thread() == 0) return HR_OK;
+    __atomic_store_n(&control.thread_runs, false, __ATOMIC_SEQ_CST);
     hr_stop();
     return hr_fail(failure, HR_E_LIMIT, NULL, NULL, "raise the limit of threads, or use HR_SERVE_POLL",
                    "the control thread cannot be started");
 }
 
-static void stop_thread(void) {
+/* Ends what the engine waits for: a request, or a safe point. */
+static void stop_engine(void) {
     pthread_mutex_lock(&control.job_lock);
     __atomic_store_n(&control.stopping, true, __ATOMIC_RELEASE);
     pthread_cond_broadcast(&control.job_done);
     pthread_mutex_unlock(&control.job_lock);
-    uint64_t one = 1;
-    ssize_t written = write(control.wake, &one, sizeof one);
-    (void)written;
-    pthread_join(control.thread, NULL);
-    control.thread_runs = false;
+    wake_engine();
+    if (thread_runs()) pthread_join(control.thread, NULL);
+    __atomic_store_n(&control.thread_runs, false, __ATOMIC_SEQ_CST);
 }
 
 void hr_stop(void) {
-    if (hr.served == NULL) return;
+    if (hr_served() == NULL || serving || in_job) return; /* the engine would wait for itself */
     if (control.path[0]) unlink(control.path);
-    if (control.thread_runs) stop_thread();
+    stop_engine();
+    pthread_mutex_lock(&control.engine); /* hr_poll has left: K3 */
     while (control.client_count) close_client(&control.clients[control.client_count - 1]);
-    close_all();
+    close_listener();
     withdraw();
+    pthread_mutex_unlock(&control.engine);
+    if (hr_module_waiting()) hr_control_wake(); /* K6 */
 }
 
 /* At exit the thread is not waited for: it may be inside a module's hook that never returns, and the process is going. */
 void hr_control_exit(void) {
-    if (hr.served == NULL) return;
+    if (hr_served() == NULL) return;
     if (control.path[0]) unlink(control.path);
     hr.box->state = HR_HOST_EXITED;
 }
 
 int hr_poll(int timeout_ms) {
-    if (hr.served == NULL || control.thread_runs) return 0;
-    int served = engine_step(timeout_ms), more = served;
-    while (more > 0) served += more = engine_step(0);
+    if (serving || hr_served() == NULL || thread_runs() || pthread_mutex_trylock(&control.engine) != 0) return 0;
+    int served = 0, more = 0;
+    if (hr_served() && !stopping()) served = more = engine_step(timeout_ms);
+    while (more > 0 && !stopping()) served += more = engine_step(0);
+    pthread_mutex_unlock(&control.engine);
     hr_module_run_grace();
     return served;
 }
@@ -575,14 +626,17 @@ int hr_poll(int timeout_ms) {
 void hr_control_forked(void) {
     for (uint32_t i = 0; i < control.client_count; i++) close(control.clients[i].fd);
     memset(control.clients, 0, sizeof control.clients);
+    for (uint32_t i = 0; i < CLIENTS; i++) control.clients[i].fd = -1; /* where a hook forked, its request goes on */
     control.client_count = 0;
     control.thread_runs = false;
     control.job = NULL;
-    control.engine_is_waiting = false;
+    if (!serving) pthread_mutex_init(&control.engine, NULL); /* else this thread holds it, or nobody does */
     pthread_mutex_init(&control.job_lock, NULL);
-    close_all();
+    close_listener();
+    if (control.wake >= 0) close(control.wake);
+    control.wake = -1;
     hr.served = NULL;
     hr.serve_flags = 0;
     hr_origin = 0;
-    want_safe_point(false);
+    want_safe_point(hr_module_waiting());
 }

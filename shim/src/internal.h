@@ -38,7 +38,7 @@ struct hr_module {
     uint32_t record;     /* 1 + its index in the black box; 0: none */
     uint32_t state;      /* HR_MODULE_* */
     bool initialised;    /* on_load has succeeded (or there is none), on_unload has not begun since */
-    bool finishing;      /* its on_unload is running */
+    bool in_hook;        /* on_unload, or the on_load of a roll back, is running */
     char path[HR_PATH_SIZE];
     char staged[HR_PATH_SIZE];
 };
@@ -87,7 +87,7 @@ typedef struct hr_global {
     pthread_once_t once;
     int init_status; /* hr_status */
     bool ready;
-    bool asymmetric; /* membarrier serves: threads may enter without a fence */
+    bool asymmetric; /* atomic: membarrier serves, so threads may enter without a fence */
     uint32_t capacity;
     uint32_t slot_count; /* highest used index + 1 */
     uint32_t reserved_slots; /* promised to prepared transactions */
@@ -107,10 +107,11 @@ typedef struct hr_global {
     struct hr_guest *guests; /* push-only list, atomic */
     pthread_key_t thread_key;
     hr_box *box;
-    int box_fd; /* -1: private memory (a forked child that is not served) */
+    int box_fd; /* -1: private memory, because shared memory could not be had */
+    uint64_t box_device, box_inode; /* what box_fd was opened as: a daemon may close every descriptor it finds */
     uint32_t owner; /* the pid that this state belongs to */
-    hr_runtime *served;
-    uint32_t serve_flags;
+    hr_runtime *served;   /* written under lock, read atomically */
+    uint32_t serve_flags; /* the same */
     uint32_t serial; /* atomic: of staged copies */
     char stage_directory[HR_PATH_SIZE]; /* empty until the first copy */
     int stage_lock;
@@ -123,6 +124,7 @@ hr_status hr_ready(void); /* initialises the process's state once */
 hr_runtime *hr_runtime_or_default(hr_runtime *runtime);
 uint32_t hr_slot_lookup(const hr_runtime *runtime, const char *symbol); /* 0: none; under lock */
 hr_status hr_slot_create(hr_runtime *runtime, const char *symbol, uint32_t *index); /* under lock */
+uint32_t hr_slot_room(void); /* slots that neither exist nor are promised; under lock */
 bool hr_slot_share(hr_slot *slot); /* gives a handle whose symbol another one declared that one's index */
 bool hr_name_valid(const char *name);
 
@@ -142,18 +144,19 @@ typedef struct hr_guest {
 hr_status hr_shards_init(void);
 void hr_shards_before_fork(void);
 void hr_shards_forked(void); /* in the child */
+bool hr_shards_others(void); /* whether another thread than this one may be counting */
 uint64_t hr_shards_sum(uint32_t index);
 
 /* reclaim.c */
 uint64_t hr_reclaim_advance(void); /* starts a grace period and returns its epoch; under lock */
-bool hr_reclaim_quiescent(uint64_t epoch); /* under lock */
-void hr_reclaim_table(hr_table *table);    /* retire; under lock, before hr_reclaim_advance */
-void hr_reclaim_tables(void); /* frees what is quiescent; never waits; under lock */
+void hr_reclaim_table(hr_table *table); /* retire; under lock, before hr_reclaim_advance */
+/* Frees the tables that are quiescent and returns the epoch up to which everything is; never waits; under lock. */
+uint64_t hr_reclaim_tables(void);
 
 /* blackbox.c */
-hr_status hr_blackbox_create(bool shared); /* sets hr.box and hr.box_fd */
-void hr_blackbox_forked(void);             /* in the child: the same address, private, empty */
-hr_status hr_blackbox_share(void);         /* a forked child's box, on demand */
+hr_status hr_blackbox_create(void); /* sets hr.box and hr.box_fd */
+void hr_blackbox_forked(void);             /* in the child: the same address, its own, empty */
+hr_status hr_blackbox_share(hr_failure *failure); /* makes sure that box_fd is the block's */
 void hr_blackbox_begin(void); /* records change from here; under lock */
 void hr_blackbox_end(void);
 void hr_blackbox_slot(uint32_t index, bool changed, uint64_t now);
@@ -182,20 +185,24 @@ void hr_stage_cleanup(void); /* at exit: removes this process's copies */
 /* module.c */
 void hr_module_run_grace(void); /* runs on_unload of what is quiescent; not under lock */
 bool hr_module_waiting(void);
+void hr_module_forked(void); /* in the child */
 void hr_module_orphan(hr_runtime *runtime); /* retires its modules, before it is freed; under lock */
 
 /* control.c */
 extern __thread uint32_t hr_origin; /* whose request this thread serves: hr_event.origin; 0: the host itself */
+bool hr_needs_safe_point(void); /* this thread serves a host that wants modules' code to run at its safe points */
 hr_status hr_at_safe_point(void (*job)(void *), void *argument); /* HR_OK or HR_E_SAFE_POINT */
+hr_runtime *hr_served(void);
 void hr_control_forked(void);
 void hr_control_wake(void); /* something waits for a grace period */
 void hr_control_exit(void);
 
 /* linux.c: the platform file */
 bool hr_platform_membarrier_register(void);
-void hr_platform_membarrier(void);
+bool hr_platform_membarrier(void); /* false: refused, as by a sandbox that came after the registration */
 uint32_t hr_platform_thread_id(void);
 bool hr_platform_thread_alive(uint32_t thread);
+bool hr_platform_file_fits(uint64_t size); /* false: writing so much would raise SIGXFSZ */
 int hr_platform_shared_memory(uint64_t size);
 void hr_platform_seal(int fd);
 /* 1: no writer has it; 0: one has; -1: leases do not serve here. */

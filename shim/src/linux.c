@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -18,9 +19,12 @@ bool hr_platform_membarrier_register(void) {
     return membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) == 0;
 }
 
-void hr_platform_membarrier(void) {
-    /* Registered above, so it can fail only for lack of kernel memory, and that passes. */
-    while (membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0 && errno == ENOMEM) usleep(1000);
+bool hr_platform_membarrier(void) {
+    for (;;) {
+        if (membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) == 0) return true;
+        if (errno != ENOMEM) return false;
+        usleep(1000); /* the kernel lacks memory for it, and that passes */
+    }
 }
 
 uint32_t hr_platform_thread_id(void) { return (uint32_t)syscall(SYS_gettid); }
@@ -29,7 +33,13 @@ bool hr_platform_thread_alive(uint32_t thread) {
     return syscall(SYS_tgkill, getpid(), (pid_t)thread, 0) == 0 || errno != ESRCH;
 }
 
+bool hr_platform_file_fits(uint64_t size) {
+    struct rlimit limit;
+    return getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY || size <= limit.rlim_cur;
+}
+
 int hr_platform_shared_memory(uint64_t size) {
+    if (!hr_platform_file_fits(size)) return -1; /* it binds files in memory as well */
     int fd = memfd_create("hotreload", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0) fd = memfd_create("hotreload", MFD_CLOEXEC);
     if (fd < 0) return -1;

@@ -1,12 +1,13 @@
 /* Modules: load, commit, roll back, retire (DESIGN.md section 5).
  *
  * Invariants:
- *  M1  Order: stage, preflight, layout, same, open, check, on_load, commit. Whatever fails leaves the dispatch table, the
- *      slots and the generation as they were.
+ *  M1  Order: stage, preflight, layout, same, open, check, on_load, commit; in a transaction all modules pass `same`
+ *      before the first is opened. Whatever fails leaves the dispatch table, the slots and the generation as they were.
  *  M2  No code of a module (constructors in dlopen, on_load, on_unload) runs while hr.lock is held.
  *  M3  A module that was opened stays mapped, whatever happens to it (H7): rejected and retired ones are resident.
  *  M4  on_unload runs only after on_load succeeded, after the grace period that began when the module's last slot left it,
- *      and once for each such time. A roll back that brings a module back after that runs its on_load again.
+ *      and once for each such time. A roll back that brings a module back after that runs its on_load again. Both are
+ *      claimed under hr.lock (in_hook), so that of several threads one runs them.
  *  M5  All slots of a transaction change in one published table, under one hold of hr.lock. */
 #include "internal.h"
 
@@ -144,7 +145,7 @@ static hr_status incoming_same(hr_runtime *runtime, hr_incoming *in, hr_report *
                          "%s v%llu with this content was rolled back or crashed in this host", report->module,
                          (unsigned long long)report->module_version);
     else if (live_already(runtime, in->manifest)) status = HR_SAME;
-    else if (missing > hr.capacity - hr.slot_count + hr.free_count - hr.reserved_slots)
+    else if (missing > hr_slot_room())
         status = hr_fail(&report->failure, HR_E_LIMIT, NULL, NULL, NULL, "no room for %u more slots", missing);
     else hr.reserved_slots += in->reserved = missing;
     pthread_mutex_unlock(&hr.lock);
@@ -244,7 +245,7 @@ static void run_on_load(void *argument) {
     hook->status = hook->module->exported->on_load(context_of(hook->module));
 }
 
-static hr_status initialise(hr_module *module, hr_failure *failure) {
+static hr_status call_on_load(hr_module *module, hr_failure *failure) {
     hr_hook hook = {module, 0};
     if (module->exported->on_load) {
         if (hr_at_safe_point(run_on_load, &hook) != HR_OK)
@@ -258,26 +259,25 @@ static hr_status initialise(hr_module *module, hr_failure *failure) {
                            module->manifest->name, (unsigned long long)module->manifest->version, hook.status);
         }
     }
-    module->initialised = true;
     return HR_OK;
 }
 
-static void run_on_unload(void *argument) {
-    hr_module *module = argument;
+static void run_on_unload(hr_module *module) {
     if (module->exported->on_unload) module->exported->on_unload(context_of(module));
 }
 
-/* Of a module that nobody else knows yet. False: the host's safe point did not come, on_unload is still to run. */
+/* Of a module that nobody else knows yet. False: on_unload is the host's safe point's to run. */
 static bool finish(hr_module *module) {
-    if (module->initialised && module->exported->on_unload && hr_at_safe_point(run_on_unload, module) != HR_OK)
-        return false;
+    if (module->initialised && module->exported->on_unload && hr_needs_safe_point()) return false;
+    if (module->initialised) run_on_unload(module);
     module->initialised = false;
     return true;
 }
 
 /* ---- prepare ---- */
 
-static hr_status incoming_prepare(hr_runtime *runtime, hr_incoming *in, hr_report *report) {
+/* All that can be known before any code of the module runs. */
+static hr_status incoming_read(hr_runtime *runtime, hr_incoming *in, hr_report *report) {
     hr_clock clock = clock_start();
     hr_status status = hr_stage(report->path, &in->staged, &report->failure);
     clock_step(&clock, report, HR_STEP_STAGE);
@@ -287,14 +287,19 @@ static hr_status incoming_prepare(hr_runtime *runtime, hr_incoming *in, hr_repor
     if (status != HR_OK) return status;
     status = incoming_same(runtime, in, report);
     clock_step(&clock, report, HR_STEP_SAME);
-    if (status != HR_OK) return status;
-    status = incoming_open(runtime, in, report);
+    return status;
+}
+
+static hr_status incoming_start(hr_runtime *runtime, hr_incoming *in, hr_report *report) {
+    hr_clock clock = clock_start();
+    hr_status status = incoming_open(runtime, in, report);
     clock_step(&clock, report, HR_STEP_OPEN);
     if (status != HR_OK) return status;
     status = incoming_check(in, report);
     clock_step(&clock, report, HR_STEP_CHECK);
     if (status != HR_OK) return status;
-    status = initialise(in->module, &report->failure);
+    status = call_on_load(in->module, &report->failure);
+    in->module->initialised = status == HR_OK;
     clock_step(&clock, report, HR_STEP_ON_LOAD);
     return status;
 }
@@ -316,7 +321,7 @@ static void incoming_undo(hr_incoming *in, const char *reason) {
         list_module(in->module, reason);
         if (!finished) { /* like a module that was replaced: at the next safe point */
             in->module->retired_at = __atomic_load_n(&hr_dispatch.epoch, __ATOMIC_RELAXED);
-            __atomic_fetch_add(&hr.retiring, 1, __ATOMIC_RELAXED);
+            __atomic_fetch_add(&hr.retiring, 1, __ATOMIC_SEQ_CST);
         }
         pthread_mutex_unlock(&hr.lock);
         if (!finished) hr_control_wake();
@@ -341,21 +346,32 @@ static void set_status(hr_report *report, hr_status status) {
     report->failure.status = status == HR_SAME ? HR_OK : (int32_t)status;
 }
 
-static hr_status prepare_one(hr_transaction *transaction, uint32_t i, hr_report **report) {
+/* The end of one module's way, if it is one. */
+static hr_status settle(hr_transaction *transaction, hr_incoming *in, hr_report *report, hr_status status) {
+    report->generation = hr_generation(transaction->runtime);
+    set_status(report, status);
+    if (status == HR_OK) return status;
+    incoming_undo(in, hr_status_code(status));
+    event(status == HR_SAME ? HR_EVENT_SAME : HR_EVENT_REJECT, report);
+    return status;
+}
+
+static hr_status read_one(hr_transaction *transaction, uint32_t i, hr_report **report) {
     hr_incoming *in = &transaction->incoming[i];
-    hr_status status = incoming_prepare(transaction->runtime, in, *report);
-    (*report)->generation = hr_generation(transaction->runtime);
-    set_status(*report, status);
-    if (status != HR_OK) {
-        incoming_undo(in, hr_status_code(status));
-        event(status == HR_SAME ? HR_EVENT_SAME : HR_EVENT_REJECT, *report);
-        return status;
-    }
-    hr_stage_unmap(&in->staged);
-    transaction->assignment_count += in->manifest->entry_count;
-    hr_report *grown = report_grow(*report, in->manifest->entry_count);
+    hr_status status = incoming_read(transaction->runtime, in, *report);
+    hr_report *grown = status == HR_OK ? report_grow(*report, in->manifest->entry_count) : *report;
     if (grown) *report = grown;
-    return grown ? HR_OK : HR_E_MEMORY;
+    else status = hr_fail(&(*report)->failure, HR_E_MEMORY, NULL, NULL, NULL, "out of memory");
+    if (status == HR_OK) transaction->assignment_count += in->manifest->entry_count;
+    return settle(transaction, in, *report, status);
+}
+
+static hr_status start_one(hr_transaction *transaction, uint32_t i, hr_report *report) {
+    hr_incoming *in = &transaction->incoming[i];
+    if (in->manifest == NULL) return HR_OK; /* the same as what is live */
+    hr_status status = incoming_start(transaction->runtime, in, report);
+    hr_stage_unmap(&in->staged);
+    return settle(transaction, in, report, status);
 }
 
 static void transaction_free(hr_transaction *transaction) {
@@ -365,7 +381,7 @@ static void transaction_free(hr_transaction *transaction) {
 }
 
 static void transaction_undo(hr_transaction *transaction, const char *reason) {
-    for (uint32_t i = 0; i < transaction->count; i++)
+    for (uint32_t i = transaction->count; i-- > 0;) /* what came last may rest on what came first */
         if (transaction->incoming[i].manifest || transaction->incoming[i].staged.path[0])
             incoming_undo(&transaction->incoming[i], reason);
     transaction_free(transaction);
@@ -377,25 +393,42 @@ static void report_aborted(hr_report *report, const char *culprit) {
                                "not swapped: %s of the same transaction was refused", culprit));
 }
 
+/* One entry of one module of a transaction. */
+typedef struct hr_claim {
+    const char *symbol;
+    uint32_t module;
+} hr_claim;
+
+static int by_symbol(const void *a, const void *b) {
+    const hr_claim *x = a, *y = b;
+    int order = strcmp(x->symbol, y->symbol);
+    return order ? order : (x->module > y->module) - (x->module < y->module);
+}
+
 /* The same file twice in one transaction, or two files for one slot, has no meaning that a user could want. */
-static hr_status check_overlap(hr_transaction *transaction, hr_report **reports) {
-    for (uint32_t b = 1; b < transaction->count; b++) {
-        const hr_manifest *second = transaction->incoming[b].manifest;
-        for (uint32_t a = 0; second && a < b; a++) {
-            const hr_manifest *first = transaction->incoming[a].manifest;
-            for (uint32_t i = 0; first && i < first->entry_count; i++)
-                for (uint32_t k = 0; k < second->entry_count; k++) {
-                    if (strcmp(first->entries[i].name, second->entries[k].name) != 0) continue;
-                    hr_status status = hr_fail(&reports[b]->failure, HR_E_MANIFEST, first->entries[i].name, NULL,
-                                               "let one module of a transaction implement each slot",
-                                               "%s and %s both implement it", first->name, second->name);
-                    set_status(reports[b], status);
-                    event(HR_EVENT_REJECT, reports[b]);
-                    return status;
-                }
-        }
+static hr_status check_overlap(hr_transaction *transaction, hr_report **reports, uint32_t *culprit) {
+    hr_claim *claims = calloc(transaction->assignment_count + 1, sizeof *claims);
+    if (claims == NULL) return HR_E_MEMORY;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < transaction->count; i++) {
+        const hr_manifest *manifest = transaction->incoming[i].manifest;
+        for (uint32_t k = 0; manifest && k < manifest->entry_count; k++)
+            claims[count++] = (hr_claim){manifest->entries[k].name, i};
     }
-    return HR_OK;
+    qsort(claims, count, sizeof *claims, by_symbol);
+    hr_status status = HR_OK;
+    for (uint32_t i = 1; status == HR_OK && i < count; i++) {
+        if (strcmp(claims[i - 1].symbol, claims[i].symbol) != 0) continue;
+        *culprit = claims[i].module;
+        hr_report *report = reports[*culprit];
+        status = hr_fail(&report->failure, HR_E_MANIFEST, claims[i].symbol, NULL,
+                         "let one module of a transaction implement each slot", "%s and %s both implement it",
+                         reports[claims[i - 1].module]->module, report->module);
+        set_status(report, status);
+        event(HR_EVENT_REJECT, report);
+    }
+    free(claims);
+    return status;
 }
 
 static hr_transaction *transaction_new(hr_runtime *runtime, uint32_t count) {
@@ -433,14 +466,16 @@ hr_status hr_prepare(hr_runtime *runtime, const char *const *paths, uint32_t cou
     hr_status result = HR_OK;
     uint32_t culprit = 0;
     for (uint32_t i = 0; i < count; i++) { /* all of them, so that the user sees every fault at once */
-        status = prepare_one(made, i, &reports[i]);
+        status = read_one(made, i, &reports[i]);
         if (status == HR_OK || status == HR_SAME || result != HR_OK) continue;
         result = status;
         culprit = i;
     }
-    if (result == HR_OK && count > 1 && (result = check_overlap(made, reports)) != HR_OK)
-        for (uint32_t i = 0; i < count; i++)
-            if (reports[i]->status == (int32_t)result) culprit = i;
+    if (result == HR_OK && count > 1) result = check_overlap(made, reports, &culprit);
+    for (uint32_t i = 0; result == HR_OK && i < count; i++) {
+        result = start_one(made, i, reports[i]);
+        culprit = i;
+    }
     made->assignments = calloc(made->assignment_count ? made->assignment_count : 1, sizeof *made->assignments);
     if (result == HR_OK && made->assignments == NULL) result = HR_E_MEMORY;
     if (result == HR_OK) {
@@ -536,7 +571,7 @@ static hr_report *report_kept(hr_transaction *transaction, const hr_incoming *in
 static void begin_retirement(hr_module *module, uint64_t epoch, const char *reason) {
     module->state = HR_MODULE_RETIRED;
     module->retired_at = epoch;
-    __atomic_fetch_add(&hr.retiring, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&hr.retiring, 1, __ATOMIC_SEQ_CST); /* K6 */
     hr_blackbox_module(module, reason);
 }
 
@@ -548,7 +583,7 @@ static void retire_unused(hr_runtime *runtime, uint64_t epoch, const char *reaso
 }
 
 static void revive(hr_module *module) {
-    if (module->retired_at) __atomic_fetch_sub(&hr.retiring, 1, __ATOMIC_RELAXED);
+    if (module->retired_at) __atomic_fetch_sub(&hr.retiring, 1, __ATOMIC_SEQ_CST);
     module->retired_at = 0;
     module->state = HR_MODULE_LIVE;
 }
@@ -580,6 +615,7 @@ static void commit_modules(hr_transaction *transaction, hr_report **reports) {
                           slot->declared ? HR_CHANGE_SWAPPED : HR_CHANGE_UNDECLARED);
         }
         hr.reserved_slots -= in->reserved;
+        reports[i]->generation = in->module->generation;
     }
     for (uint32_t i = 0; i < transaction->count; i++)
         if (transaction->incoming[i].module) reports[i] = report_kept(transaction, &transaction->incoming[i], reports[i]);
@@ -595,11 +631,20 @@ static uint64_t end_commit(hr_runtime *runtime, const char *reason) {
     return epoch;
 }
 
+/* Rolled back by somebody else since it was prepared. */
+static bool any_quarantined(const hr_transaction *transaction) {
+    for (uint32_t i = 0; i < transaction->count; i++)
+        if (transaction->incoming[i].module &&
+            quarantined(transaction->runtime, transaction->incoming[i].manifest->content))
+            return true;
+    return false;
+}
+
 static void run_commit(void *argument) {
     hr_commit_job *job = argument;
     hr_transaction *transaction = job->transaction;
     pthread_mutex_lock(&hr.lock);
-    job->status = resolve(transaction);
+    job->status = any_quarantined(transaction) ? HR_E_QUARANTINED : resolve(transaction);
     if (job->status == HR_OK) job->status = hr_dispatch_publish(transaction->assignments, transaction->assignment_count);
     if (job->status == HR_OK) {
         __atomic_add_fetch(&transaction->runtime->generation, 1, __ATOMIC_RELEASE);
@@ -620,7 +665,6 @@ static void report_commit(hr_transaction *transaction, hr_report **reports, hr_c
         if (transaction->incoming[i].module == NULL) continue;
         hr_clock own = *clock;
         clock_step(&own, reports[i], HR_STEP_COMMIT);
-        reports[i]->generation = transaction->runtime->generation;
         report_trim(reports[i]);
         event(HR_EVENT_SWAP, reports[i]);
     }
@@ -671,6 +715,7 @@ typedef struct hr_rollback_plan {
     uint32_t module_count;
     hr_assignment *assignments;
     uint32_t assignment_count;
+    uint64_t newest; /* the generation that is taken back */
 } hr_rollback_plan;
 
 static bool chosen(const hr_module *module, const hr_runtime *runtime, const char *name, uint64_t newest) {
@@ -717,9 +762,9 @@ static hr_status plan_rollback(hr_rollback_plan *plan, const char *name) {
     plan->modules = calloc(modules + 1, sizeof *plan->modules);
     plan->assignments = calloc(hr.slot_count, sizeof *plan->assignments);
     if (!plan->modules || !plan->assignments) return HR_E_MEMORY;
-    uint64_t newest = newest_commit(plan->runtime, name);
+    plan->newest = newest_commit(plan->runtime, name);
     for (hr_module *module = hr.modules; module; module = module->next)
-        if (chosen(module, plan->runtime, name, newest)) plan->modules[plan->module_count++] = module;
+        if (chosen(module, plan->runtime, name, plan->newest)) plan->modules[plan->module_count++] = module;
     if (plan->module_count == 0) return HR_E_NO_PREVIOUS;
     plan->assignment_count = 0;
     for (uint32_t i = 1; i < hr.slot_count; i++) {
@@ -792,7 +837,10 @@ static void apply_rollback(hr_rollback_plan *plan, hr_report **reports) {
         assign(assignment, now);
         record_change(report, assignment->index, from, HR_CHANGE_SWAPPED);
     }
-    for (uint32_t i = 0; i < plan->module_count; i++) quarantine(plan->runtime, plan->modules[i]->manifest->content);
+    for (uint32_t i = 0; i < plan->module_count; i++) {
+        quarantine(plan->runtime, plan->modules[i]->manifest->content);
+        reports[i]->generation = plan->runtime->generation;
+    }
     hr_blackbox_end();
 }
 
@@ -801,7 +849,8 @@ typedef struct hr_rollback_job {
     const char *name;
     hr_report **reports;
     hr_module *sleeping;
-    bool busy; /* its on_unload is running */
+    bool busy;         /* one of its hooks is running already */
+    uint64_t expected; /* what an earlier plan of this roll back was to take back; 0: there was none */
     hr_status status;
 } hr_rollback_job;
 
@@ -810,8 +859,11 @@ static void run_rollback(void *argument) {
     hr_rollback_plan *plan = &job->plan;
     pthread_mutex_lock(&hr.lock);
     job->status = plan_rollback(plan, job->name);
+    /* Something else was swapped in meanwhile, and nobody asked for that to be taken back. */
+    if (job->expected && plan->newest != job->expected) job->status = HR_E_ABORTED;
     job->sleeping = job->status == HR_OK ? sleeping(plan) : NULL;
-    job->busy = job->sleeping && job->sleeping->finishing;
+    job->busy = job->sleeping && job->sleeping->in_hook;
+    if (job->sleeping) job->sleeping->in_hook = true; /* claimed: M4 */
     if (job->status == HR_OK && job->sleeping == NULL) {
         job->reports = rollback_reports(plan);
         job->status = job->reports ? hr_dispatch_publish(plan->assignments, plan->assignment_count) : HR_E_MEMORY;
@@ -842,24 +894,48 @@ static hr_status rollback_failed(hr_runtime *runtime, const char *name, hr_statu
     return status;
 }
 
+/* on_load of a sleeping module that this thread has claimed. */
+static hr_status awaken(hr_module *module, hr_failure *failure) {
+    hr_status status = call_on_load(module, failure);
+    pthread_mutex_lock(&hr.lock);
+    module->initialised = status == HR_OK;
+    module->in_hook = false;
+    pthread_mutex_unlock(&hr.lock);
+    return status;
+}
+
+/* Modules that were awakened for a roll back which then did not need them: their on_unload is due (M4). */
+static void retire_awakened(const hr_runtime *runtime) {
+    pthread_mutex_lock(&hr.lock);
+    hr_blackbox_begin();
+    for (hr_module *module = hr.modules; module; module = module->next)
+        if (module->runtime == runtime && module->state == HR_MODULE_RETIRED && module->initialised &&
+            module->retired_at == 0)
+            begin_retirement(module, __atomic_load_n(&hr_dispatch.epoch, __ATOMIC_RELAXED), "resident: replaced");
+    hr_blackbox_end();
+    pthread_mutex_unlock(&hr.lock);
+}
+
 hr_status hr_rollback(hr_runtime *runtime, const char *module, hr_report ***reports, uint32_t *count) {
     hr_report **made = NULL;
     uint32_t made_count = 0;
+    uint64_t expected = 0;
     if (module && !*module) module = NULL;
     hr_status status = hr_ready();
     runtime = hr_runtime_or_default(runtime);
     hr_clock clock = clock_start();
     while (status == HR_OK) {
-        hr_rollback_job job = {.plan = {.runtime = runtime}, .name = module};
+        hr_rollback_job job = {.plan = {.runtime = runtime}, .name = module, .expected = expected};
         status = hr_at_safe_point(run_rollback, &job);
         if (status == HR_OK) status = job.status;
         made = job.reports;
         made_count = made ? job.plan.module_count : 0;
+        expected = job.plan.newest;
         plan_free(&job.plan);
         if (status != HR_OK || job.sleeping == NULL) break;
         /* Its hooks run without the lock; then the plan is made anew, for it may have changed meanwhile. */
         hr_failure failure = {0};
-        if (!job.busy) status = initialise(job.sleeping, &failure);
+        if (!job.busy) status = awaken(job.sleeping, &failure);
         else if (hr_monotonic_ns() - clock.start < HR_SAFE_POINT_SECONDS * UINT64_C(1000000000)) usleep(1000);
         else
             status = hr_fail(&failure, HR_E_SAFE_POINT, NULL, NULL, "let on_unload return",
@@ -867,10 +943,16 @@ hr_status hr_rollback(hr_runtime *runtime, const char *module, hr_report ***repo
                              HR_SAFE_POINT_SECONDS);
         if (status != HR_OK) status = rollback_failed(runtime, module, status, &failure, &made, &made_count);
     }
-    if (status != HR_OK && made == NULL) status = rollback_failed(runtime, module, status, NULL, &made, &made_count);
+    if (status != HR_OK && made == NULL) {
+        hr_failure swapped = {0};
+        if (status == HR_E_ABORTED)
+            hr_fail(&swapped, status, NULL, NULL, "roll back again if that is what you want",
+                    "nothing was rolled back: other modules were swapped meanwhile");
+        status = rollback_failed(runtime, module, status, swapped.status ? &swapped : NULL, &made, &made_count);
+    }
+    if (status != HR_OK && expected) retire_awakened(runtime);
     for (uint32_t i = 0; status == HR_OK && i < made_count; i++) {
         clock_step(&(hr_clock){clock.start, clock.last}, made[i], HR_STEP_COMMIT);
-        made[i]->generation = hr_generation(runtime);
         event(HR_EVENT_ROLLBACK, made[i]);
     }
     if (hr_module_waiting()) hr_control_wake();
@@ -882,20 +964,20 @@ hr_status hr_rollback(hr_runtime *runtime, const char *module, hr_report ***repo
 
 /* ---- after the grace period ---- */
 
-bool hr_module_waiting(void) { return __atomic_load_n(&hr.retiring, __ATOMIC_RELAXED) != 0; }
+bool hr_module_waiting(void) { return __atomic_load_n(&hr.retiring, __ATOMIC_SEQ_CST) != 0; } /* K6 */
 
 static hr_module *take_quiescent(void) {
     hr_module *found = NULL;
     pthread_mutex_lock(&hr.lock);
+    uint64_t quiescent = hr_reclaim_tables();
     for (hr_module *module = hr.modules; module && !found; module = module->next)
-        if (module->retired_at && hr_reclaim_quiescent(module->retired_at)) found = module;
+        if (module->retired_at && module->retired_at <= quiescent) found = module;
     if (found) { /* claimed under the lock: a roll back sees either a live module or one that sleeps (M4) */
         found->retired_at = 0;
-        found->finishing = found->initialised;
+        found->in_hook = true;
         found->initialised = false;
-        __atomic_fetch_sub(&hr.retiring, 1, __ATOMIC_RELAXED);
+        __atomic_fetch_sub(&hr.retiring, 1, __ATOMIC_SEQ_CST);
     }
-    hr_reclaim_tables();
     pthread_mutex_unlock(&hr.lock);
     return found;
 }
@@ -904,7 +986,7 @@ void hr_module_run_grace(void) {
     for (hr_module *module; hr_module_waiting() && (module = take_quiescent());) {
         run_on_unload(module);
         pthread_mutex_lock(&hr.lock);
-        module->finishing = false;
+        module->in_hook = false;
         pthread_mutex_unlock(&hr.lock);
         hr_report *report = report_new(0, module->path);
         if (report == NULL) continue;
@@ -913,6 +995,11 @@ void hr_module_run_grace(void) {
         event(HR_EVENT_RETIRE, report);
         free(report);
     }
+}
+
+/* The hooks that other threads of the parent are in never end here. */
+void hr_module_forked(void) {
+    for (hr_module *module = hr.modules; module; module = module->next) module->in_hook = false;
 }
 
 void hr_module_orphan(hr_runtime *runtime) {

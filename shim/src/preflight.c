@@ -4,7 +4,7 @@
  * page kills the process that calls dlopen. So whatever the loader is going to read, write or call is checked here
  * first, and in the same way (by the program headers; section headers are further evidence where the file has them).
  *
- * Invariants, in the order in which they are established; each function names those that it relies on:
+ * Invariants; the headings below say where each is established:
  *   P1  The ELF header is complete, of this machine, of a shared library.
  *   P2  Headers, segments and sections lie inside the file.
  *   P3  Loaded segments ascend, share no page, are congruent with the file, and span less than SPAN_MAX.
@@ -19,7 +19,8 @@
  *   P10 Initialisers and finalisers are relocated, executable, and not in the middle of a function.
  *   P11 The manifest, its relocations applied, is the one of abi.h; its functions are executable, its names valid.
  *
- * What cannot be seen: wrong machine code, and wrong data that an initialiser reads. */
+ * What cannot be seen, since it makes another valid module: wrong machine code, wrong data that an initialiser reads,
+ * and a name exchanged for another one that exists. */
 #include "internal.h"
 
 #include <elf.h>
@@ -75,14 +76,14 @@ typedef struct relocation_kind {
 #if defined(__x86_64__)
 #define MACHINE EM_X86_64
 #define MACHINE_NAME "x86-64"
+/* R_X86_64_PC32 and R_X86_64_32 are left out: 32 bits do not reach from a library to another one. */
 static const relocation_kind relocation_kinds[] = {
     {R_X86_64_NONE, RELOCATE_NONE, 0},          {R_X86_64_RELATIVE, RELOCATE_RELATIVE, 8},
     {R_X86_64_64, RELOCATE_SYMBOL, 8},          {R_X86_64_GLOB_DAT, RELOCATE_GOT, 8},
-    {R_X86_64_JUMP_SLOT, RELOCATE_PLT, 8},      {R_X86_64_PC32, RELOCATE_OTHER, 4},
-    {R_X86_64_SIZE32, RELOCATE_OTHER, 4},       {R_X86_64_SIZE64, RELOCATE_OTHER, 8},
-    {R_X86_64_IRELATIVE, RELOCATE_RESOLVER, 8}, {R_X86_64_DTPMOD64, RELOCATE_TLS, 8},
-    {R_X86_64_DTPOFF64, RELOCATE_TLS, 8},       {R_X86_64_TLSDESC, RELOCATE_TLS, 16},
-    {R_X86_64_TPOFF64, RELOCATE_TLS_STATIC, 8},
+    {R_X86_64_JUMP_SLOT, RELOCATE_PLT, 8},      {R_X86_64_SIZE32, RELOCATE_OTHER, 4},
+    {R_X86_64_SIZE64, RELOCATE_OTHER, 8},       {R_X86_64_IRELATIVE, RELOCATE_RESOLVER, 8},
+    {R_X86_64_DTPMOD64, RELOCATE_TLS, 8},       {R_X86_64_DTPOFF64, RELOCATE_TLS, 8},
+    {R_X86_64_TLSDESC, RELOCATE_TLS, 16},       {R_X86_64_TPOFF64, RELOCATE_TLS_STATIC, 8},
 };
 #elif defined(__aarch64__)
 #define MACHINE EM_AARCH64
@@ -415,6 +416,8 @@ static hr_status check_relro(image *image, uint32_t index) {
     const load *load = load_of(image, segment->p_vaddr, 0, false);
     if (load == NULL || !inside(segment->p_vaddr - load->start, segment->p_memsz, round_up(load->end) - load->start))
         return bad_segment(image, index, "lies outside the loaded segments");
+    if (!(load->flags & PF_W) || segment->p_offset - load->offset != segment->p_vaddr - load->start)
+        return bad_segment(image, index, "is not the start of what is written to");
     image->relro = *segment;
     return HR_OK;
 }
@@ -855,9 +858,7 @@ static bool find_symbol(image *image, const char *name, uint32_t *index) {
     return image->dynamic.gnu_hash != 0 ? find_gnu(image, name, index) : find_sysv(image, name, index);
 }
 
-/* ---- P6, P8: names of libraries, and symbol versions ---- */
-
-static hr_status bad_versions(image *image, const char *reason) { return damaged(image, NULL, NULL, reason); }
+/* ---- P7: names ---- */
 
 static Elf64_Dyn dynamic_entry(const image *image, uint64_t index) {
     Elf64_Dyn entry;
@@ -865,18 +866,50 @@ static Elf64_Dyn dynamic_entry(const image *image, uint64_t index) {
     return entry;
 }
 
+/* Sets a bit, and tells whether it was set. */
+static bool mark(uint64_t *bits, uint64_t index) {
+    uint64_t bit = UINT64_C(1) << (index % 64);
+    bool marked = bits[index / 64] & bit;
+    bits[index / 64] |= bit;
+    return marked;
+}
+
+static bool names_library(uint64_t tag) {
+    return tag == DT_NEEDED || tag == DT_SONAME || tag == DT_RPATH || tag == DT_RUNPATH || tag == DT_AUXILIARY ||
+           tag == DT_FILTER;
+}
+
+/* Linkers let a name be the end of a longer one, which then is a name too. The end of a string that nobody uses comes
+ * from a damaged offset: "exit" of "__cxa_atexit". */
+static hr_status check_name_ends(image *image) {
+    uint64_t *starts = calloc(image->strings.size / 64 + 1, 8);
+    if (starts == NULL) return hr_fail(image->failure, HR_E_MEMORY, NULL, NULL, NULL, "out of memory");
+    for (uint32_t i = 0; i < image->symbol_count; i++) mark(starts, symbol_at(image, i).st_name);
+    for (uint64_t i = 0; i < image->dynamic.count; i++) {
+        Elf64_Dyn entry = dynamic_entry(image, i);
+        if (names_library((uint64_t)entry.d_tag) && entry.d_un.d_val < image->strings.size)
+            mark(starts, entry.d_un.d_val);
+    }
+    hr_status status = HR_OK;
+    for (uint32_t i = 1; i < image->symbol_count && status == HR_OK; i++) {
+        uint64_t name = symbol_at(image, i).st_name, start = name;
+        while (start > 0 && *string_at(image, start - 1) != 0) start--;
+        if (start != name && !mark(starts, start))
+            status = damaged(image, string_at(image, name), string_at(image, start),
+                             "a symbol's name is the end of another one, which is no name");
+    }
+    free(starts);
+    return status;
+}
+
+/* ---- P6, P8: names of libraries, and symbol versions ---- */
+
+static hr_status bad_versions(image *image, const char *reason) { return damaged(image, NULL, NULL, reason); }
+
 static hr_status check_library_names(image *image) {
     for (uint64_t i = 0; i < image->dynamic.count; i++) {
         Elf64_Dyn entry = dynamic_entry(image, i);
-        switch (entry.d_tag) {
-        case DT_NEEDED:
-        case DT_SONAME:
-        case DT_RPATH:
-        case DT_RUNPATH:
-        case DT_AUXILIARY:
-        case DT_FILTER: break;
-        default: continue;
-        }
+        if (!names_library((uint64_t)entry.d_tag)) continue;
         if (entry.d_un.d_val >= image->strings.size)
             return damaged(image, textf("tag 0x%" PRIx64, (uint64_t)entry.d_tag).s, NULL,
                            "a library's name lies outside the string table");
@@ -1007,6 +1040,7 @@ static bool unwind_range(const image *image, uint64_t address, uint64_t *start, 
 
 enum { PLACE_UNKNOWN, PLACE_START, PLACE_MIDDLE };
 
+/* A file that keeps the names of local functions keeps all of them: no name there is no function there. */
 static int place_in_symbols(const image *image, const table *symbols, uint64_t count, uint64_t address) {
     int place = PLACE_UNKNOWN;
     for (uint64_t i = 1; i < count; i++) {
@@ -1015,7 +1049,8 @@ static int place_in_symbols(const image *image, const table *symbols, uint64_t c
         uint32_t type = ELF64_ST_TYPE(symbol.st_info);
         if (symbol.st_shndx == SHN_UNDEF || (type != STT_FUNC && type != STT_NOTYPE && type != STT_GNU_IFUNC)) continue;
         if (symbol.st_value == address) return PLACE_START;
-        if (symbol.st_value < address && address - symbol.st_value < symbol.st_size) place = PLACE_MIDDLE;
+        bool local = type == STT_FUNC && ELF64_ST_BIND(symbol.st_info) == STB_LOCAL;
+        if (local || (symbol.st_value < address && address - symbol.st_value < symbol.st_size)) place = PLACE_MIDDLE;
     }
     return place;
 }
@@ -1055,14 +1090,16 @@ static bool in_code(const image *image, uint64_t address, bool *at_start) {
  * or behind what ends one. */
 static bool follows_an_end(const image *image, uint64_t address) {
 #if defined(__x86_64__)
-    if (address % 16 == 0) return true;
     const load *load = load_of(image, address, 1, true);
-    if (address - load->start < 5) return false;
     const uint8_t *at = image->bytes + load->offset + (address - load->start);
-    if (at[0] == 0) return false; /* still in the filling */
-    /* ret, int3, nop, the zeros of a long nop, a jump, a call that does not return, ud2 */
-    return at[-1] == 0xC3 || at[-1] == 0xCC || at[-1] == 0x90 || at[-1] == 0x00 || at[-5] == 0xE9 || at[-2] == 0xEB ||
-           at[-5] == 0xE8 || (at[-2] == 0x0F && at[-1] == 0x0B);
+    if (at[0] == 0x00 || at[0] == 0xCC) return false; /* still in the filling between functions */
+    if (address % 16 == 0) return true;
+    if (address - load->start < 5) return false;
+    /* ret, int3, nop, the zeros of a long nop; jumps, near, short and through a register; a call that does not return;
+     * ud2 */
+    return at[-1] == 0xC3 || at[-3] == 0xC2 || at[-1] == 0xCC || at[-1] == 0x90 || at[-1] == 0x00 || at[-5] == 0xE9 ||
+           at[-2] == 0xEB || (at[-2] == 0xFF && at[-1] >> 3 == 0x1C) || at[-5] == 0xE8 ||
+           (at[-2] == 0x0F && at[-1] == 0x0B);
 #else
     (void)image;
     return address % 4 == 0;
@@ -1077,15 +1114,40 @@ static bool callable(const image *image, uint64_t address) {
     return place == PLACE_START || (place == PLACE_UNKNOWN && (at_start || follows_an_end(image, address)));
 }
 
-/* The same for what a dynamic symbol or the manifest calls a function. The symbol cannot vouch for itself; and without
- * any evidence they are believed, since hand-written code may start anywhere. */
+/* The same for what a dynamic symbol calls a function, which cannot vouch for itself. */
 static bool symbol_callable(const image *image, uint64_t address) {
-    uint64_t start, end;
+    uint64_t start, end, count = image->all_symbols.size;
     bool at_start, known = unwind_range(image, address, &start, &end);
     if (known && start == address) return executable(image, address);
     if (!in_code(image, address, &at_start)) return false;
-    return !known || (image->all_symbols.size != 0 && place_in_symbols(image, &image->all_symbols,
-                                                                       image->all_symbols.size, address) == PLACE_START);
+    int place = count != 0 ? place_in_symbols(image, &image->all_symbols, count, address) : PLACE_UNKNOWN;
+    return place == PLACE_START ||
+           (place == PLACE_UNKNOWN && !known && (at_start || follows_an_end(image, address)));
+}
+
+/* ---- P9: relocations ---- */
+
+typedef struct relocation {
+    uint64_t target;
+    uint64_t addend; /* RELR: unused, it is in place */
+    uint32_t symbol;
+    uint8_t kind;
+    uint8_t width;
+    bool in_place; /* RELR */
+} relocation;
+
+typedef hr_status (*relocation_visitor)(image *image, const relocation *relocation, void *context);
+
+static relocation decode_relocation(const uint8_t *at) {
+    uint64_t info = read64(at + 8);
+    relocation result = {.target = read64(at), .addend = read64(at + 16), .symbol = (uint32_t)ELF64_R_SYM(info)};
+    for (size_t i = 0; i < sizeof relocation_kinds / sizeof relocation_kinds[0]; i++)
+        if (relocation_kinds[i].type == ELF64_R_TYPE(info)) {
+            result.kind = relocation_kinds[i].kind;
+            result.width = relocation_kinds[i].width;
+            break;
+        }
+    return result;
 }
 
 static hr_status visit_table(image *image, const table *table, relocation_visitor visit, void *context) {
@@ -1148,6 +1210,12 @@ static hr_status static_tls(image *image, const char *found) {
                    "the module needs static thread-local storage, which runs out after a few reloads");
 }
 
+/* The loader acts as if others were not there, and a weak one is then taken to be at address 0. */
+static bool can_be_looked_up(uint32_t type, uint32_t binding) {
+    return (type <= STT_FUNC || type == STT_COMMON || type == STT_TLS || type == STT_GNU_IFUNC) &&
+           (binding <= STB_WEAK || binding == STB_GNU_UNIQUE);
+}
+
 /* What a relocation takes from a symbol. */
 static hr_status check_reference(image *image, const relocation *relocation) {
     uint8_t kind = relocation->kind;
@@ -1162,6 +1230,9 @@ static hr_status check_reference(image *image, const relocation *relocation) {
     Elf64_Sym symbol = symbol_at(image, relocation->symbol);
     uint32_t type = ELF64_ST_TYPE(symbol.st_info), binding = ELF64_ST_BIND(symbol.st_info);
     bool tls = kind == RELOCATE_TLS;
+    if (!can_be_looked_up(type, binding))
+        return bad_relocation(image, relocation, "names a symbol of a type that the loader passes over");
+    if (kind == RELOCATE_PLT && type == STT_OBJECT) return bad_relocation(image, relocation, "calls data");
     if (symbol.st_shndx == SHN_UNDEF) {
         if ((binding != STB_GLOBAL && binding != STB_WEAK) || ELF64_ST_VISIBILITY(symbol.st_other) != STV_DEFAULT)
             return bad_relocation(image, relocation, "names an undefined symbol that cannot be looked up");
@@ -1198,9 +1269,9 @@ static void note_interposable(image *image, const relocation *relocation) {
     if (strncmp(string_at(image, symbol.st_name), "HOTPATCH_", 9) != 0) image->warnings |= HR_WARN_INTERPOSABLE;
 }
 
-/* What has been relocated so far: a bit for each 4 bytes of the image, and three for each undefined symbol. A damaged
- * target or symbol mostly takes another one's place, and no linker writes the same twice. (Defined symbols are left
- * out: what folds identical functions, BOLT for one, does name them twice; where they are is checked anyhow.) */
+/* What has been relocated so far: a bit for each 4 bytes of the image, and three for each symbol. A damaged target or
+ * symbol mostly takes another one's place, and no linker writes the same twice. (But what folds identical functions,
+ * BOLT for one, names a symbol of this module twice in the table of addresses.) */
 typedef struct seen {
     uint64_t *targets;
     uint64_t first;    /* address of bit 0 */
@@ -1208,22 +1279,16 @@ typedef struct seen {
     uint64_t *symbols; /* named in the linker's table of addresses, in that of calls, anywhere */
 } seen;
 
-static bool mark(uint64_t *bits, uint64_t index) {
-    uint64_t bit = UINT64_C(1) << (index % 64);
-    bool marked = bits[index / 64] & bit;
-    bits[index / 64] |= bit;
-    return marked;
-}
-
 static bool seen_before(const image *image, seen *seen, const relocation *relocation) {
     bool again = false;
     for (uint64_t at = relocation->target; at < relocation->target + relocation->width; at += 4)
         if ((at - seen->first) / 4 < seen->limit) again |= mark(seen->targets, (at - seen->first) / 4);
     uint64_t symbol = relocation->symbol;
-    if (symbol == 0 || symbol_at(image, relocation->symbol).st_shndx != SHN_UNDEF) return again;
+    if (symbol == 0) return again;
     mark(seen->symbols, symbol * 3 + 2);
-    if (relocation->kind == RELOCATE_GOT) again |= mark(seen->symbols, symbol * 3);
     if (relocation->kind == RELOCATE_PLT) again |= mark(seen->symbols, symbol * 3 + 1);
+    if (relocation->kind == RELOCATE_GOT && symbol_at(image, relocation->symbol).st_shndx == SHN_UNDEF)
+        again |= mark(seen->symbols, symbol * 3);
     return again;
 }
 
@@ -1853,7 +1918,8 @@ static hr_status check_structure(image *image) {
 
 /* P8 to P10: what the loader does before it returns. */
 static hr_status check_loading(image *image) {
-    hr_status status = check_versions(image);
+    hr_status status = check_name_ends(image);
+    if (status == HR_OK) status = check_versions(image);
     if (status == HR_OK) status = check_relocations(image);
     if (status == HR_OK) status = check_section_uses(image);
     if (status == HR_OK) status = check_initialisers(image);

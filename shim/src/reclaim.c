@@ -18,7 +18,12 @@
 
 uint64_t hr_reclaim_advance(void) {
     uint64_t epoch = __atomic_add_fetch(&hr_dispatch.epoch, 1, __ATOMIC_SEQ_CST);
-    if (hr.asymmetric) hr_platform_membarrier();
+    if (hr.asymmetric && !hr_platform_membarrier()) {
+        /* R1 is lost for threads that enter without a fence, and they cannot be told: a leak from now on, instead of a
+         * table freed under a caller. */
+        __atomic_store_n(&hr.asymmetric, false, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&hr.unprotected, 1, __ATOMIC_SEQ_CST);
+    }
     return epoch;
 }
 
@@ -56,13 +61,6 @@ static void name_blocker(const hr_shard *record) {
     hr.box->blocked_slot = active > HR_ACTIVE_FRAME ? active - 1 : 0;
 }
 
-bool hr_reclaim_quiescent(uint64_t epoch) {
-    hr_look look = look_around();
-    bool quiescent = look.oldest >= epoch;
-    name_blocker(quiescent ? NULL : look.who);
-    return quiescent;
-}
-
 void hr_reclaim_table(hr_table *table) {
     table->retired_at = __atomic_load_n(&hr_dispatch.epoch, __ATOMIC_RELAXED) + 1;
     table->next = hr.retired_tables;
@@ -70,10 +68,9 @@ void hr_reclaim_table(hr_table *table) {
     hr.retired_count++;
 }
 
-/* Newest first in the list: whoever is quiescent for one table is so for all behind it. One look serves all: while a
- * caller stays inside, thousands may wait. */
-void hr_reclaim_tables(void) {
-    if (hr.retired_tables == NULL) return;
+/* Newest first in the list: whoever is quiescent for one table is so for all behind it. One look serves all, and the
+ * modules that wait too: while a caller stays inside, thousands may. */
+uint64_t hr_reclaim_tables(void) {
     hr_look look = look_around();
     hr_table **link = &hr.retired_tables;
     while (*link && (*link)->retired_at > look.oldest) link = &(*link)->next;
@@ -87,4 +84,5 @@ void hr_reclaim_tables(void) {
     }
     name_blocker(hr.retired_tables ? look.who : NULL);
     hr.box->retired_tables = hr.retired_count;
+    return look.oldest;
 }

@@ -24,6 +24,7 @@ static void in_child(void) {
     hr.asymmetric = hr.asymmetric && hr_platform_membarrier_register();
     hr_blackbox_forked();
     hr_shards_forked();
+    hr_module_forked();
     hr_control_forked();
     if (hr.stage_lock >= 0) close(hr.stage_lock);
     hr.stage_lock = -1;
@@ -48,7 +49,7 @@ static hr_status initialise(void) {
     hr.runtimes = &hr.first;
     hr.owner = (uint32_t)getpid();
     hr.asymmetric = hr_platform_membarrier_register();
-    hr_status status = hr_blackbox_create(true);
+    hr_status status = hr_blackbox_create();
     if (status == HR_OK) status = hr_shards_init();
     if (status == HR_OK) status = hr_dispatch_init();
     if (status != HR_OK) return status;
@@ -126,6 +127,8 @@ static void map_rebuild(void) {
 
 uint32_t hr_slot_lookup(const hr_runtime *runtime, const char *symbol) { return *place(runtime, symbol); }
 
+uint32_t hr_slot_room(void) { return hr.capacity - hr.slot_count + hr.free_count - hr.reserved_slots; }
+
 hr_status hr_slot_create(hr_runtime *runtime, const char *symbol, uint32_t *index) {
     uint32_t chosen = hr.free_count ? hr.free_slots[hr.free_count - 1] : hr.slot_count;
     if (chosen >= hr.capacity) return HR_E_LIMIT;
@@ -179,7 +182,7 @@ static void unlink_runtime(hr_runtime *runtime) {
 
 void hr_runtime_free(hr_runtime *runtime) {
     if (runtime == NULL || runtime == &hr.first) return;
-    if (hr.served == runtime) hr_stop();
+    if (hr_served() == runtime) hr_stop();
     pthread_mutex_lock(&hr.lock);
     hr_assignment *assignments = calloc(hr.slot_count, sizeof *assignments);
     uint32_t count = 0;
@@ -200,6 +203,7 @@ void hr_runtime_free(hr_runtime *runtime) {
     pthread_mutex_unlock(&hr.lock);
     free(runtime->quarantine);
     free(runtime);
+    if (hr_module_waiting()) hr_control_wake(); /* its modules' on_unload */
 }
 
 void hr_set_context(hr_runtime *runtime, void *host_state) {
@@ -240,7 +244,7 @@ hr_status hr_declare(hr_runtime *runtime, hr_slot *slot) {
     pthread_mutex_lock(&hr.lock);
     uint32_t index = hr_slot_lookup(runtime, slot->symbol);
     bool fresh = index == 0;
-    if (fresh) status = hr_slot_create(runtime, slot->symbol, &index);
+    if (fresh) status = hr_slot_room() ? hr_slot_create(runtime, slot->symbol, &index) : HR_E_LIMIT;
     else if (hr.slots[index].declared) status = HR_E_DUPLICATE;
     if (status == HR_OK) status = give_fallback(index, slot->fallback, fresh);
     if (status == HR_OK) {

@@ -108,7 +108,7 @@ static hr_shard *attach(void) {
         raise_shard_count(HR_BOX_SHARDS);
     } else {
         own.record = shard;
-        if (hr.asymmetric) hr_thread_shard = shard;
+        if (__atomic_load_n(&hr.asymmetric, __ATOMIC_RELAXED)) hr_thread_shard = shard;
     }
     pthread_setspecific(hr.thread_key, own.record);
     return own.record;
@@ -136,6 +136,7 @@ void hr_shards_forked(void) {
         guest->taken = 0;
     }
     if (record == NULL) return;
+    if (!hr.asymmetric) hr_thread_shard = NULL; /* S4: the child could not register */
     record->thread = hr_platform_thread_id();
     record->epoch = own.forked_epoch;
     record->active = own.forked_active;
@@ -145,6 +146,18 @@ void hr_shards_forked(void) {
     } else {
         hr.box->shard_count = HR_BOX_SHARDS;
     }
+}
+
+bool hr_shards_others(void) {
+    uint32_t count = __atomic_load_n(&hr.box->shard_count, __ATOMIC_ACQUIRE);
+    for (uint32_t i = 0; i < count; i++) {
+        const hr_shard *shard = hr_blackbox_shard(i);
+        uint32_t thread = __atomic_load_n(&shard->thread, __ATOMIC_ACQUIRE);
+        if (thread != 0 && shard != own.record && hr_platform_thread_alive(thread)) return true;
+    }
+    for (hr_guest *guest = __atomic_load_n(&hr.guests, __ATOMIC_ACQUIRE); guest; guest = guest->next)
+        if (guest != own.guest && __atomic_load_n(&guest->taken, __ATOMIC_ACQUIRE)) return true;
+    return false;
 }
 
 uint64_t hr_shards_sum(uint32_t index) {

@@ -94,7 +94,12 @@ static int lock_directory(const char *path) {
     char name[HR_PATH_SIZE + 8];
     snprintf(name, sizeof name, "%s/.lock", path);
     int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0) return fd;
+    struct stat mine, there;
+    /* A cleaner may have removed the file between the two: then the lock is one on nothing, and another process may
+     * hold the one that counts. */
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &mine) == 0 && lstat(name, &there) == 0 &&
+        mine.st_ino == there.st_ino && mine.st_dev == there.st_dev)
+        return fd;
     if (fd >= 0) close(fd);
     return -1;
 }
@@ -128,9 +133,7 @@ static hr_status own_directory(hr_failure *failure) {
         status = hr_directory_private(path, failure);
         if (status != HR_OK) return status;
         hr.stage_lock = lock_directory(path);
-        if (hr.stage_lock >= 0 && access(path, F_OK) == 0) break; /* or a cleaner has just removed it: again */
-        if (hr.stage_lock >= 0) close(hr.stage_lock);
-        hr.stage_lock = -1;
+        if (hr.stage_lock >= 0) break; /* or a cleaner has it: again */
         usleep(1000);
     }
     if (hr.stage_lock < 0)
@@ -140,8 +143,8 @@ static hr_status own_directory(hr_failure *failure) {
 }
 
 void hr_stage_cleanup(void) {
+    /* Its name stays: the control thread may be copying, and fails then, instead of copying into the root directory. */
     if (hr.stage_directory[0]) remove_directory(hr.stage_directory);
-    hr.stage_directory[0] = 0;
 }
 
 /* ---- build outputs ---- */
@@ -201,9 +204,10 @@ static hr_status check_output(const char *path, int fd, struct stat *info, hr_fa
 }
 
 static hr_status open_output(const char *path, int *fd, struct stat *info, hr_failure *failure) {
+    *fd = -1;
     if (strlen(path) >= HR_PATH_SIZE)
         return hr_fail(failure, HR_E_IO, NULL, "at most 1023 bytes", "use a shorter path", "the module's path is too long");
-    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); /* no fifo may make the host wait */
     if (*fd < 0) {
         char reason[HR_TEXT_SIZE];
         hr_copy_text(reason, sizeof reason, strerror(errno));
@@ -307,6 +311,9 @@ static hr_status new_copy(hr_staged *staged, int *fd, hr_failure *failure) {
 static hr_status fill_copy(const char *path, int from, int to, hr_staged *staged, const struct stat *before,
                            hr_failure *failure) {
     staged->size = (uint64_t)before->st_size;
+    if (!hr_platform_file_fits(staged->size))
+        return hr_fail(failure, HR_E_IO, NULL, NULL, "raise the host's limit of file sizes (ulimit -f)",
+                       "%s is larger than the files that the host may write", path);
     if (hr_platform_copy(from, to, staged->size) != HR_OK)
         return hr_fail(failure, HR_E_IO, strerror(errno), NULL, NULL, "%s cannot be copied to %s", path, staged->path);
     hr_status status = check_unchanged(path, from, before, failure);

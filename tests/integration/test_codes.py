@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -343,6 +343,142 @@ def test_code(name: str, world: World) -> None:
         assert done.code == 0 and done.json[0]["manifest"]["name"] == "m"
     path.unlink()
     good_path = bench.put(good(bench), f"after-{output}")
-    for route in world.routes:
-        route.accept(good_path)
+    world.watch.accept(good_path)
+    world.api.accept(good_path)
     good_path.unlink()
+
+
+def test_every_route_accepts_a_good_module_after_all_that(world: World) -> None:
+    path = world.bench.put(good(world.bench), "last.so")
+    for route in world.routes:
+        route.accept(path)
+    assert len({route.check() for route in world.routes}) == 1
+
+
+# ---- what cannot be opened ----
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "fix"),
+    [("absent.so", "No such file", "exists"), ("out", "a directory", "file"), ("pipe.so", "a special file", "file")],
+)
+def test_what_cannot_be_opened(name: str, found: str, fix: str, world: World) -> None:
+    path = world.bench.work / name
+    if name == "pipe.so" and not path.exists():
+        os.mkfifo(path)
+    before = [route.check() for route in world.routes]
+    case = Case("E-IO", good, found, "file", fix)
+    for route in (world.load, world.api):
+        check_texts(case, route.refuse(path))
+    done = world.bench.call("inspect", "--json", path)
+    assert done.code == 3
+    check_texts(case, refusal_of(*done.json))
+    assert [route.check() for route in world.routes] == before
+
+
+# ---- hosts that are not there, not any more, or not of our kind ----
+
+
+def told_on_stderr(bench: Bench, *arguments: str | Path) -> tuple[int, Refusal]:
+    done = bench.call(*arguments, "--json")
+    assert done.out == ""
+    return done.code, refusal_of(json.loads(done.err))
+
+
+@pytest.mark.parametrize("command", [["load", "m.so"], ["rollback"], ["slots"]], ids=" ".join)
+def test_no_host(command: list[str], bench: Bench) -> None:
+    code, told = told_on_stderr(bench, *command)
+    assert code == 4
+    assert told.code == "E-NO-HOST" and told.reason and "hr_serve" in told.fix
+    bench.host("other")
+    code, told = told_on_stderr(bench, *command, "--host", "somebody")
+    assert code == 4 and "somebody" in told.reason and "hotreload ps" in told.fix
+
+
+DEADLY = {"extra": "#include <unistd.h>", "on_load": "if (state->veto) _exit(9); return 0;"}
+
+
+def test_a_host_that_goes_while_it_loads(bench: Bench) -> None:
+    frail, other = bench.host("frail", VETO="1"), bench.host("other")
+    deadly = bench.module(1, **DEADLY)
+    done = bench.call("load", "--json", deadly)
+    assert done.code == 4
+    assert frail.wait() == 9
+    assert "E-HOST-GONE" in done.err and "exited" in done.err
+    (told,) = done.json
+    assert told["host"]["pid"] == other.pid and told["code"] == "E-ABORTED" and told["fix"]
+    assert whole(other) == 0
+
+
+def test_a_watched_host_that_goes_while_it_loads(bench: Bench) -> None:
+    frail, other = bench.host("frail", VETO="1"), bench.host("other")
+    watch = bench.watch()
+    watch.event("attach", pid=frail.pid)
+    watch.event("attach", pid=other.pid)
+    bench.put(bench.module(1, **DEADLY))
+    assert frail.wait() == 9
+    watch.event("detach", pid=frail.pid)
+    other.runs(a=1)  # without it, the transaction can go through
+    bench.put(bench.module(2))
+    other.runs(a=2)
+    after = bench.host("frail")
+    after.runs(a=2)
+    other.check_state()
+
+
+@contextmanager
+def strange_host(bench: Bench, answer: bytes) -> Iterator[int]:
+    """A socket in the place of a host's, owned by a living process, that answers every request with these bytes."""
+    bench.sockets.mkdir(mode=0o700, exist_ok=True)
+    pid = os.getppid()  # alive, and of no host
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(bench.sockets / f"{pid}.sock"))
+        listener.listen()
+        listener.settimeout(0.05)
+        ended = threading.Event()
+
+        def serve() -> None:
+            while not ended.is_set():
+                try:
+                    peer, _ = listener.accept()
+                except TimeoutError:
+                    continue
+                # Whoever only looks whether somebody lives here hangs up without a word.
+                with peer, suppress(OSError):
+                    peer.settimeout(1)
+                    if peer.recv(65536):
+                        peer.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield pid
+        finally:
+            ended.set()
+            thread.join()
+
+
+HEADER = struct.Struct("=IHHII")
+STRANGE = {
+    "another version": HEADER.pack(0x48525731, 99, 129, 0, 1),
+    "another program": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    "a welcome of another size": HEADER.pack(0x48525731, 1, 129, 8, 1) + bytes(8),
+    "an impossible length": HEADER.pack(0x48525731, 1, 129, 0xFFFFFFF0, 1),
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_a_host_of_another_kind(name: str, bench: Bench) -> None:
+    with strange_host(bench, STRANGE[name]) as pid:
+        code, told = told_on_stderr(bench, "load", bench.module(1))
+        assert code == 1
+        assert told.code == "E-PROTOCOL" and told.reason and "build the host against" in told.fix, told
+        watch = bench.watch("--plain")
+        watch.says("E-PROTOCOL")
+        host = bench.host()  # one that we cannot speak with keeps no other from us
+        bench.put(bench.module(1))
+        host.runs(a=1)
+        assert f"host {pid}" in watch.output.lines[watch.says("E-PROTOCOL")]
+        assert bench.call("load", bench.module(2)).code == 0
+        assert json.loads(bench.call("ps", "--json").out)[0]["host"]["pid"] == host.pid
+        host.runs(a=2)

@@ -106,7 +106,7 @@ class Preflight:
             data, ctypes.c_uint64(len(data)), ctypes.byref(failure), ctypes.byref(pointer)
         )
         if status != 0:
-            assert not pointer
+            assert ctypes.cast(pointer, ctypes.c_void_p).value is None
             assert failure.status == status
             texts = (getattr(failure, field).decode() for field in ("reason", "found", "expected", "fix"))
             return Verdict(CODES[status], *texts)
@@ -159,10 +159,15 @@ class Header:
         return self.fields[field]
 
 
-_PROGRAM = (("type", "I"), ("flags", "I"), ("offset", "Q"), ("vaddr", "Q"), ("paddr", "Q"), ("filesz", "Q"))
-_PROGRAM += (("memsz", "Q"), ("align", "Q"))
-_SECTION = (("name", "I"), ("type", "I"), ("flags", "Q"), ("addr", "Q"), ("offset", "Q"), ("size", "Q"))
-_SECTION += (("link", "I"), ("info", "I"), ("addralign", "Q"), ("entsize", "Q"))
+Layout = tuple[tuple[str, str], ...]
+_PROGRAM: Layout = (
+    *(("type", "I"), ("flags", "I"), ("offset", "Q"), ("vaddr", "Q")),
+    *(("paddr", "Q"), ("filesz", "Q"), ("memsz", "Q"), ("align", "Q")),
+)
+_SECTION: Layout = (
+    *(("name", "I"), ("type", "I"), ("flags", "Q"), ("addr", "Q"), ("offset", "Q")),
+    *(("size", "Q"), ("link", "I"), ("info", "I"), ("addralign", "Q"), ("entsize", "Q")),
+)
 
 
 class Elf:
@@ -182,7 +187,7 @@ class Elf:
         bits = 8 * struct.calcsize("<" + kind)
         struct.pack_into("<" + kind, self.data, at, value % (1 << bits))
 
-    def _header(self, layout: tuple[tuple[str, str], ...], at: int) -> Header:
+    def _header(self, layout: Layout, at: int) -> Header:
         values = struct.unpack_from("<" + "".join(kind for _, kind in layout), self.data, at)
         return Header(at, dict(zip((name for name, _ in layout), values, strict=True)))
 

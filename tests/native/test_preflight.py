@@ -188,9 +188,7 @@ def refused(verdict: Verdict, code: str, *words: str) -> None:
 
 
 @pytest.mark.parametrize("linker", LINKERS)
-def test_manifest_of_every_linker(
-    preflight: Preflight, build: Build, require_tool: RequireTool, linker: str
-) -> None:
+def test_manifest_of_every_linker(preflight: Preflight, build: Build, require_tool: RequireTool, linker: str) -> None:
     require_tool(f"ld.{linker}")
     path = build(C_MODULE, f"-fuse-ld={linker}", "-Wl,--build-id=sha1")
     verdict, symbols = preflight(path), addresses(path)
@@ -333,11 +331,16 @@ def test_warnings_of_the_linker(preflight: Preflight, build: Build, flags: tuple
 @pytest.mark.parametrize(
     ("body", "warning"),
     [
-        ("template <class T> struct once { static int value; }; template <class T> int once<T>::value = 3;"
-         "__attribute__((visibility(\"default\"))) inline int &unique() { static int value; return value; }"
-         "static int use() { return unique()++; }", UNIQUE),
-        ("#include <string>\nstatic thread_local std::string last; static int use() { last += 'x'; return 1; }",
-         TLS_DESTRUCTOR),
+        (
+            "template <class T> struct once { static int value; }; template <class T> int once<T>::value = 3;"
+            '__attribute__((visibility("default"))) inline int &unique() { static int value; return value; }'
+            "static int use() { return unique()++; }",
+            UNIQUE,
+        ),
+        (
+            "#include <string>\nstatic thread_local std::string last; static int use() { last += 'x'; return 1; }",
+            TLS_DESTRUCTOR,
+        ),
     ],
     ids=["unique", "tls-destructor"],
 )
@@ -467,28 +470,48 @@ OK = 'HR_ABI_MAGIC_V1, 1, 56, 1, "m", 1, 0, entries, 0, 0'
         (manifest(OK, r'{"\xf4\x90\x80\x80", one, 0, 0}'), ("the name of entry 0", "UTF-8")),
         (manifest(OK, r'{"\xe2\x82", one, 0, 0}'), ("the name of entry 0", "UTF-8")),
         (manifest(OK, "{0, one, 0, 0}"), ("the name of entry 0", "no pointer")),
-        (manifest(OK, '{(const char *)16, one, 0, 0}'), ("the name of entry 0", "not relocated")),
+        (manifest(OK, "{(const char *)16, one, 0, 0}"), ("the name of entry 0", "not relocated")),
         (manifest(OK, '{"m.one", 0, 0, 0}'), ('the function of "m.one"', "no function")),
-        (manifest(OK, '{"m.one", (hr_patch_fn)names, 0, 0}', PLAIN + "static const char names[] = \"x\";"),
-         ('the function of "m.one"', "not executable")),
-        (manifest(OK, '{"m.one", absent, 0, 0}', "extern int32_t absent(void *, const void *, void *);"),
-         ('the function of "m.one"', "does not define")),
-        (manifest(OK.replace("1, 0, entries", "2, 0, entries"), '{"twice", one, 0, 0}, {"twice", one, 0, 0}'),
-         ("listed twice", 'entries 0 and 1 are both "twice"')),
+        (
+            manifest(OK, '{"m.one", (hr_patch_fn)names, 0, 0}', PLAIN + 'static const char names[] = "x";'),
+            ('the function of "m.one"', "not executable"),
+        ),
+        (
+            manifest(OK, '{"m.one", absent, 0, 0}', "extern int32_t absent(void *, const void *, void *);"),
+            ('the function of "m.one"', "does not define"),
+        ),
+        (
+            manifest(OK.replace("1, 0, entries", "2, 0, entries"), '{"twice", one, 0, 0}, {"twice", one, 0, 0}'),
+            ("listed twice", 'entries 0 and 1 are both "twice"'),
+        ),
         (manifest(OK.replace('"m"', '""')), ("the module's name",)),
         (manifest(OK.replace('"m"', "0")), ("the module's name", "no pointer")),
         (manifest(OK.replace("1, 0, entries", "1, 0, 0")), ("entries is not relocated",)),
         (manifest(OK.replace("1, 0, entries", "60000, 0, entries")), ("outside the module", "60000 entries")),
         (manifest(OK.replace("1, 0, entries", "0xffffffff, 0, entries")), ("impossible number of entries",)),
-        (manifest(OK.replace("entries, 0, 0", "zeros, 0, 0"), body=PLAIN + "static hr_patch_entry_v1 zeros[9];"),
-         ("outside the module",)),
-        (manifest(OK.replace("entries, 0, 0", "entries, (hr_lifecycle_fn)&value, 0"), body=PLAIN + "static int value;"),
-         ("on_load is not executable",)),
+        (
+            manifest(OK.replace("entries, 0, 0", "zeros, 0, 0"), body=PLAIN + "static hr_patch_entry_v1 zeros[9];"),
+            ("outside the module",),
+        ),
+        (
+            manifest(
+                OK.replace("entries, 0, 0", "entries, (hr_lifecycle_fn)&value, 0"), body=PLAIN + "static int value;"
+            ),
+            ("on_load is not executable",),
+        ),
         (manifest(OK.replace("entries, 0, 0", "entries, 0, (hr_lifecycle_fn)64")), ("on_unload", "not relocated")),
     ],
 )
 def test_invalid_manifest(preflight: Preflight, build: Build, source: str, words: tuple[str, ...]) -> None:
     refused(preflight(build(source, "-Wno-pedantic")), "E-MANIFEST", *words)
+
+
+def test_function_in_the_middle_of_another(preflight: Preflight, module: Path) -> None:
+    elf, function = Elf(module), dict(preflight(module).entries)["counter.add"]
+    table = elf.section(".rela.dyn")
+    rows = range(table["offset"], table["offset"] + table["size"], 24)
+    elf.put("Q", next(row for row in rows if elf.get("Q", row + 16) == function) + 16, function + 2)
+    refused(preflight(bytes(elf)), "E-MANIFEST", 'the function of "counter.add"', "middle of a function")
 
 
 @pytest.mark.parametrize("model", ["initial-exec", "local-exec"])
@@ -503,7 +526,7 @@ def test_static_tls(preflight: Preflight, build: Build, model: str) -> None:
     refused(verdict, "E-STATIC-TLS", "-ftls-model=global-dynamic")
 
 
-# ---- refusals: damage at chosen places, each of which kills a process that opens the file ----
+# ---- refusals: damage at chosen places ----
 
 
 def hash_table(elf: Elf) -> tuple[int, int, int]:
@@ -538,7 +561,12 @@ def name_not_hashed(elf: Elf) -> None:
 
 
 def name_outside(elf: Elf) -> None:
-    elf.put("I", elf.symbol("memcpy") if False else elf.section(".dynsym")["offset"] + 24, 1 << 31)
+    elf.put("I", elf.section(".dynsym")["offset"] + 24, 1 << 31)
+
+
+def end_of_another_name(elf: Elf) -> None:
+    at = elf.section(".dynsym")["offset"] + 24
+    elf.put("I", at, elf.get("I", at) + 2)
 
 
 def undefined_with_address(elf: Elf) -> None:
@@ -624,8 +652,13 @@ def version_chain(elf: Elf) -> None:
     elf.put("I", elf.section(".gnu.version_r")["offset"] + 12, 0xFFFFFF0)
 
 
-def loads(change: Callable[[Elf, list], None]) -> Callable[[Elf], None]:  # type: ignore[type-arg]
-    return lambda elf: change(elf, elf.segments(PT_LOAD))
+def load(index: int, field: str, value: int) -> Callable[[Elf], None]:
+    """Changes a field of a loaded segment: 0 headers, 1 code, 2 constants, 3 data."""
+    return lambda elf: elf.set_segment(elf.segments(PT_LOAD)[index], field, value)
+
+
+def shift_load(index: int, field: str, by: int) -> Callable[[Elf], None]:
+    return lambda elf: load(index, field, elf.segments(PT_LOAD)[index][field] + by)(elf)
 
 
 def relro_over_data(elf: Elf) -> None:
@@ -633,8 +666,22 @@ def relro_over_data(elf: Elf) -> None:
         elf.set_segment(relro, "memsz", relro["memsz"] + 4096)
 
 
+def relro_over_code(elf: Elf) -> None:
+    for relro in elf.segments(PT_GNU_RELRO):
+        elf.set_segment(relro, "vaddr", elf.segments(PT_LOAD)[1]["vaddr"])
+        elf.set_segment(relro, "memsz", 64)
+
+
 def note_too_long(elf: Elf) -> None:
     elf.put("I", elf.segments(PT_NOTE)[-1]["offset"] + 4, 0x7FFFFFFF)
+
+
+def many_program_headers(elf: Elf) -> None:
+    start, count = elf.get("Q", 32), elf.get("H", 56)
+    table = bytes(elf.data[start : start + 56 * count])
+    elf.put("Q", 32, len(elf.data))
+    elf.put("H", 56, 200)
+    elf.data += table + bytes(56 * (200 - count))
 
 
 DAMAGE: dict[str, Callable[[Elf], None]] = {
@@ -644,6 +691,7 @@ DAMAGE: dict[str, Callable[[Elf], None]] = {
     "no hash buckets": lambda elf: elf.put("I", elf.section(".gnu.hash")["offset"], 0xFFFFFFF),
     "symbol not found by its name": name_not_hashed,
     "symbol name outside": name_outside,
+    "name that is the end of another": end_of_another_name,
     "undefined symbol with an address": undefined_with_address,
     "needed library outside": needed_outside,
     "dynamic section without end": dynamic_without_end,
@@ -663,7 +711,8 @@ DAMAGE: dict[str, Callable[[Elf], None]] = {
     "DT_INIT in filling": lambda elf: elf.set_dynamic(12, elf.section(".init")["addr"] + 1),
     "initialisers outside": set_tag(25, 1 << 40),
     "initialisers without size": rename_tag(27, 0x6000000F),
-    "initialisers in the middle of a function": initialiser(2),
+    "initialiser in the middle of a function": initialiser(2),
+    "initialiser between functions": initialiser(-1),
     "initialiser in data": initialiser(0x3000),
     "initialiser not relocated": initialiser_not_relocated,
     "relocation of no type": relocation_field(8, "I", 0),
@@ -681,21 +730,22 @@ DAMAGE: dict[str, Callable[[Elf], None]] = {
     "version that does not exist": version_outside,
     "version of a library that is not needed": version_of_stranger,
     "version chain": version_chain,
-    "segments overlap": loads(lambda elf, load: elf.set_segment(load[0], "memsz", 0x8000)),
-    "segments out of order": loads(lambda elf, load: elf.set_segment(load[0], "vaddr", 0x100000)),
-    "segment not congruent": loads(lambda elf, load: elf.set_segment(load[3], "vaddr", load[3]["vaddr"] + 8)),
-    "segment elsewhere in the file": loads(lambda elf, load: elf.set_segment(load[3], "offset", load[3]["offset"] - 4096)),
-    "segment larger in the file": loads(lambda elf, load: elf.set_segment(load[3], "memsz", 8)),
-    "segment of 2^60 bytes": loads(lambda elf, load: elf.set_segment(load[3], "memsz", 1 << 60)),
-    "segment alignment": loads(lambda elf, load: elf.set_segment(load[3], "align", 4095)),
-    "code not executable": loads(lambda elf, load: elf.set_segment(load[1], "flags", 4)),
-    "data not writable": loads(lambda elf, load: elf.set_segment(load[3], "flags", 4)),
-    "code not readable": loads(lambda elf, load: elf.set_segment(load[1], "flags", 1)),
+    "segments overlap": load(0, "memsz", 0x8000),
+    "segments out of order": load(0, "vaddr", 0x100000),
+    "segment not congruent": shift_load(3, "vaddr", 8),
+    "segment elsewhere in the file": shift_load(3, "offset", -4096),
+    "segment larger in the file": load(3, "memsz", 8),
+    "segment of 2^60 bytes": load(3, "memsz", 1 << 60),
+    "segment alignment": load(3, "align", 4095),
+    "code not executable": load(1, "flags", 4),
+    "data not writable": load(3, "flags", 4),
+    "code not readable": load(1, "flags", 1),
+    "read-only pages over code": relro_over_code,
     "read-only pages over .data": relro_over_data,
     "note too long": note_too_long,
     "no dynamic section": lambda elf: elf.set_segment(elf.segments(PT_DYNAMIC)[0], "type", 0),
     "program headers of another size": lambda elf: elf.put("H", 54, 32),
-    "600 program headers": lambda elf: elf.put("H", 56, 200),
+    "200 program headers": many_program_headers,
     "section headers of another size": lambda elf: elf.put("H", 58, 32),
     "ELF version": lambda elf: elf.put("I", 20, 2),
     "padding": lambda elf: elf.put("B", 12, 1),
@@ -708,8 +758,7 @@ def test_damage(preflight: Preflight, damaged_base: Path, damage: Callable[[Elf]
     elf = Elf(damaged_base)
     assert preflight(bytes(elf)).code == "ok"
     damage(elf)
-    verdict = preflight(bytes(elf))
-    refused(verdict, "E-NOT-ELF" if verdict.code != "E-TRUNCATED" else "E-TRUNCATED")
+    refused(preflight(bytes(elf)), "E-NOT-ELF")
 
 
 @pytest.fixture(scope="module")

@@ -359,6 +359,18 @@ def test_a_bad_output_withholds_its_companions() -> None:
     assert world.offers == {1: {A: 2, B: 1}}
 
 
+def test_a_library_that_never_was_a_module_holds_nothing_back() -> None:
+    world = World()
+    world.attach()
+    world.settle(bad(A, "E-NO-MANIFEST"), good(B, 1))
+    assert world.offers == {1: {B: 1}}
+
+
+def test_a_module_that_has_lost_its_manifest_does() -> None:
+    world = live(good(A, 1))
+    assert world.settle(bad(A, "E-NO-MANIFEST"), good(B, 1)) == []
+
+
 def test_one_module_refused_by_the_host_withholds_the_others() -> None:
     world = World()
     world.attach()
@@ -809,10 +821,9 @@ def test_all_outputs_of_a_build_go_together() -> None:
     assert world.state.transaction is None
     build = world.state.build
     assert build and build.phase is BuildPhase.RUNNING and build.lines == ("cc a.c",) and build.started == 1000.0
-    actions = world.send(BuildEnded(0, 1.5))
-    assert actions == [After(session.FLUSH_SECONDS, Flush())]
+    assert world.send(BuildEnded(0, 1.5)) == []
     world.settle(good(C, 1))
-    world.retry(actions)
+    world.send(Flush())
     assert world.offers == {1: {A: 1, B: 1, C: 1}}
     assert world.state.build and world.state.build.phase is BuildPhase.OK and world.state.build.seconds == 1.5
 
@@ -855,7 +866,7 @@ def test_a_change_during_a_build_starts_another() -> None:
     world.settle(good(A, 1))
     actions = world.send(BuildEnded(0, 1.0))
     assert RunBuild() in actions and world.state.build and not world.state.build.wanted_again
-    world.retry(actions)
+    world.send(Flush())
     assert world.state.transaction is None, "the second build decides"
     world.settle(good(B, 1))
     world.send(BuildEnded(0, 1.0), Flush())
@@ -1121,6 +1132,7 @@ class Walk:
         if self.builds and self.random.random() < 0.7:
             self.builds = False
             self.send(BuildEnded(self.random.choice((0, 0, 1)), 1.0))
+            self.timers.append(Flush())
         else:
             self.send(Rebuild())
 
@@ -1162,6 +1174,7 @@ class Walk:
             elif self.builds:
                 self.builds = False
                 self.send(BuildEnded(0, 1.0))
+                self.timers.append(Flush())
             elif self.timers:
                 self.time_passes()
             else:

@@ -220,8 +220,8 @@ hr_status hr_runtime_directory(char *path, uint32_t size, hr_failure *failure);
 /* Reads a whole build output, never mapping it, and preflights it: hr_preflight's results, HR_E_IO or HR_E_DENIED. */
 hr_status hr_inspect(const char *path, hr_failure *failure, hr_manifest **manifest);
 
-/* The settle rule's question (section 7): is this output complete, with no writer left?
- * HR_OK; HR_E_TRUNCATED: not yet (still written, or bytes are missing: ask again); else why it never will be. */
+/* The settle rule's first question (section 7): has every writer left this output? (hr_inspect asks the second, whether
+ * all bytes are there.) HR_OK; HR_E_TRUNCATED: not yet, ask again; else why it cannot be taken at all. */
 hr_status hr_settled(const char *path, hr_failure *failure);
 
 #ifdef __cplusplus

@@ -82,6 +82,7 @@ PEERS = (
     Peer("stat-poll", "stat poller (cr.h's way, ours)", PROGRAMS / "stat-poll", watches=True, same_calls_as="dlopen",
          one_thread=True, pause_ms=33),
     Peer("dlopen", "plain dlopen", PROGRAMS / "dlopen"),
+    Peer("dlopen-copy", "copy and dlopen", PROGRAMS / "dlopen-copy", same_calls_as="dlopen"),
 )  # fmt: skip
 
 
@@ -109,6 +110,7 @@ def build_c_programs() -> None:
     shim = sorted((ROOT / "shim" / "src").glob("*.c"))
     threads = ("-lpthread", "-ldl")
     run([cc(), *FLAGS, "-o", PROGRAMS / "dlopen", HERE / "dlopen.c", harness, *threads])
+    run([cc(), *FLAGS, "-DCOPYING", "-o", PROGRAMS / "dlopen-copy", HERE / "dlopen.c", harness, *threads])
     run([cc(), *FLAGS, "-DPOLLING", "-o", PROGRAMS / "stat-poll", HERE / "dlopen.c", harness, *threads])
     run([cc(), *FLAGS, "-o", PROGRAMS / "hotreload", HERE / "hotreload.c", harness, *shim, *threads])
     run([cc(), *FLAGS, "-DWATCHED", "-o", PROGRAMS / "hotreload-watched", HERE / "hotreload.c", harness, *shim,

@@ -1,4 +1,5 @@
-/* Plain dlopen and dlsym by hand, and with -DPOLLING what cr.h does about changes: stat at every tick, close, copy, open.
+/* Plain dlopen and dlsym by hand. With -DCOPYING it first copies the file to a name of its own, as whoever watches a
+ * build output has to. With -DPOLLING it does what cr.h does about changes: stat at every tick, close, copy, open.
  *
  * The polling form is our own and follows the method of cr.h: the old library is closed before the new one is known to
  * be good, one thread. It has neither cr's crash handler nor its state transfer, and is better in one point: it compares
@@ -27,9 +28,8 @@ static int load(const char *path) {
     return 0;
 }
 
-#ifdef POLLING
-static const char *watched, *directory;
-static struct timespec stamp;
+#if defined(POLLING) || defined(COPYING)
+static const char *directory;
 
 static int copy(const char *from, const char *to) {
     static char bytes[1 << 20];
@@ -41,22 +41,32 @@ static int copy(const char *from, const char *to) {
     return failed;
 }
 
+static int load_copy(const char *path) {
+    static int serial;
+    char name[4096];
+    snprintf(name, sizeof name, "%s/copy%d.so", directory, serial++);
+    int failed = copy(path, name) || load(name);
+    unlink(name);
+    return failed;
+}
+#endif
+
+#ifdef POLLING
+static const char *watched;
+static struct timespec stamp;
+
 static int same(struct timespec one, struct timespec other) {
     return one.tv_sec == other.tv_sec && one.tv_nsec == other.tv_nsec;
 }
 
 static void tick(void) {
-    static int serial;
-    char name[4096];
     struct stat status;
     if (stat(watched, &status) != 0 || same(status.st_mtim, stamp)) return;
     stamp = status.st_mtim;
     if (library) dlclose(library);
     library = NULL;
     now_a = now_b = NULL;
-    snprintf(name, sizeof name, "%s/copy%d.so", directory, serial++);
-    if (copy(watched, name) == 0) load(name);
-    unlink(name);
+    load_copy(watched);
 }
 #endif
 
@@ -66,6 +76,9 @@ static int open_module(const char *path, const char *scratch) {
     directory = scratch;
     tick();
     return library == NULL;
+#elif defined(COPYING)
+    directory = scratch;
+    return load_copy(path);
 #else
     (void)scratch;
     return load(path);
@@ -93,6 +106,8 @@ int main(int argc, char **argv) {
     peer.tick = tick;
     peer.tick_us = 16667;
     peer.single_thread = 1;
+#elif defined(COPYING)
+    peer.load = load_copy;
 #else
     peer.load = load;
 #endif

@@ -24,8 +24,9 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[2])]
 
-import build  # noqa: E402
 import measures  # noqa: E402
+
+import build  # noqa: E402
 
 RAW = HERE.parent / "raw"
 

@@ -1,0 +1,573 @@
+"""Makes RESULTS.md and the plots from what peers/run.py has measured.
+
+    python tests/bench/report.py [FILE] [--output DIRECTORY]
+
+FILE is ``tests/bench/raw/peers.json`` by default and the output goes beside this script; for another file (a quick or
+partial run) beside that file. Plots need matplotlib; without it the text is written alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+RAW = HERE / "raw" / "peers.json"
+
+Data = dict[str, Any]
+
+US = "hotreload"
+WATCH = "hotreload-watch"
+OURS = (US, WATCH, "hotreload-rust", "hotreload-compatible")
+SURVIVED = ("refused", "loaded", "survived")
+"""How a verdict begins after which the host still works; a stale host runs, on code that is not what the file holds."""
+
+
+# ---- numbers ----
+
+
+def quantile(numbers: Sequence[float], share: float) -> float:
+    """The nearest-rank quantile of a list that is not empty."""
+    ordered = sorted(numbers)
+    return ordered[min(len(ordered) - 1, max(0, math.ceil(len(ordered) * share) - 1))]
+
+
+def present(numbers: Sequence[float | None]) -> list[float]:
+    return [number for number in numbers if number is not None]
+
+
+def ratio(row: Data) -> float:
+    """The median of a call's time over that of a plain pointer, repetition by repetition."""
+    return float(statistics.median(ours / plain for ours, plain in zip(row["ns"], row["plain_ns"], strict=True)))
+
+
+def time_text(us: float) -> str:
+    if us < 1000:
+        return f"{us:.1f} us" if us < 10 else f"{us:.0f} us"
+    return f"{us / 1000:.2f} ms" if us < 1e5 else f"{us / 1e6:.2f} s"
+
+
+def threads_text(count: str) -> str:
+    return "1 thread" if count == "1" else f"{count} threads"
+
+
+def affine(sizes: Sequence[float], costs: Sequence[float]) -> tuple[float, float, float]:
+    """a, b and R² of costs = a + b * size, by least squares."""
+    mean_size, mean_cost = statistics.fmean(sizes), statistics.fmean(costs)
+    spread = sum((size - mean_size) ** 2 for size in sizes)
+    pairs = list(zip(sizes, costs, strict=True))
+    slope = sum((size - mean_size) * (cost - mean_cost) for size, cost in pairs) / spread
+    start = mean_cost - slope * mean_size
+    total = sum((cost - mean_cost) ** 2 for cost in costs)
+    rest = sum((cost - start - slope * size) ** 2 for size, cost in pairs)
+    return start, slope, 1 - rest / total if total else 1.0
+
+
+def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
+    """k of costs ~ size^k, from the logarithms: 0 for a constant, 1 for a line through zero."""
+    return affine([math.log(size) for size in sizes], [math.log(cost) for cost in costs])[1]
+
+
+def law(sizes: Sequence[float], costs: Sequence[float], unit: str, what: str) -> str:
+    """The line that fits; said to be constant where size explains less than a fifth over the whole range."""
+    start, slope, fit = affine(sizes, costs)
+    change = slope * (max(sizes) - min(sizes))
+    if abs(change) < 0.2 * statistics.fmean(costs):
+        return f"constant: {statistics.fmean(costs):.3g} {unit}"
+    return f"{start:.3g} {unit} + {slope:.3g} {unit} a {what} (R² {fit:.2f}; ~ n^{exponent(sizes, costs):.2f})"
+
+
+# ---- tables ----
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    rule = ["---"] + ["---:"] * (len(head) - 1)
+    return ["| " + " | ".join(cells) + " |" for cells in (head, rule, *rows)] + [""]
+
+
+class Report:
+    """The sections of RESULTS.md, each from the part of the data that it is about; absent parts are left out."""
+
+    def __init__(self, data: Data) -> None:
+        self.data = data
+        self.results: Data = data["results"]
+        self.labels: dict[str, str] = data["peers"]
+
+    def rows(self, part: str, cells: Callable[[Data], list[str]]) -> list[list[str]]:
+        found = []
+        for name, label in self.labels.items():
+            row = self.results[part].get(name)
+            if row is None:
+                continue
+            found.append([label, *([f"*{row['failed']}*"] if "failed" in row else cells(row))])
+        width = max(map(len, found), default=0)
+        for line in found:
+            line += [""] * (width - len(line))
+        return found
+
+    def text(self) -> str:
+        sections = [
+            self.header(), self.summary(), self.verdicts(), self.calls(), self.swaps(), self.longest(), self.pairs(),
+            self.survival(), self.memory(), self.held(), self.cpu(), self.growth(),
+        ]  # fmt: skip
+        return "\n".join(line for section in sections for line in section).rstrip() + "\n"
+
+    def header(self) -> list[str]:
+        machine, versions = self.data["machine"], self.data["versions"]
+        warning = ["**A quick run: it tries the scripts out, its numbers mean nothing.**", ""]
+        quick = warning if self.data["quick"] else []
+        return [
+            "# Measured against its peers", "",
+            "Made by `tests/bench/report.py` from one run of `make bench-peers`; do not edit.", "", *quick,
+            f"- {self.data['date']}; {machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
+            f"{machine['system']}",
+            "- " + ", ".join(f"{name} {version}" for name, version in versions.items()),
+            f"- load average {self.data['load_before'][0]:.2f} before, {self.data['load_after'][0]:.2f} after "
+            "(the run itself makes some of it)",
+            "- Same work everywhere: `step(state, in, out)` sets `out = in + VERSION`, in two functions; modules built "
+            "beforehand. Peers from crates.io, pinned. Times belong to this machine; compare the columns of one run.",
+            "- Not here: `frust-hotpatch` and `dynpatch` (no working program was made), `hotpatch` 0.3 and "
+            "`dexterous_developer` (they need nightly features or engines that are gone), Live++ (no Linux agent), "
+            "subsecond's whole loop (it needs the Dioxus CLI and its linker; calls and `apply_patch` are here, in a "
+            "release build whose subsecond crate has debug assertions: without them it does nothing). The stat poller "
+            "is our own program after cr.h's method.", "",
+        ]  # fmt: skip
+
+    # -- overview --
+
+    def summary(self) -> list[str]:
+        head = ["", "call, 1 thread", "2 threads", "swap p50", "p95", "mixed pairs", "survived", "swap during a call"]
+        rows = []
+        for name, label in self.labels.items():
+            rows.append([f"**{label}**" if name in OURS else label, *self.call_cells(name), *self.swap_cells(name),
+                         self.mixed_cell(name), self.survived_cell(name), self.held_cell(name)])  # fmt: skip
+        return [
+            "Calls in times of a plain pointer call; swaps from the rename of the finished file to the first call of "
+            "the new code, for peers that watch with their watching, for the others from being told.", "",
+            *table(head, rows), "![calls](plots/calls.svg) ![swaps](plots/swaps.svg)", "",
+        ]  # fmt: skip
+
+    def call_cells(self, name: str) -> list[str]:
+        row = self.results.get("calls", {}).get(name, {})
+        return [f"{ratio(row[threads]):.2f} x" if row.get(threads, {}).get("ns") else "" for threads in ("1", "2")]
+
+    def swap_cells(self, name: str) -> list[str]:
+        us = present(self.results.get("swaps", {}).get(name, {}).get("us", []))
+        return [time_text(quantile(us, share)) for share in (0.5, 0.95)] if us else ["", ""]
+
+    def mixed_cell(self, name: str) -> str:
+        row = self.results.get("pairs", {}).get(name, {})
+        return f"{row['mixed']} in {row['swaps']} swaps" if "mixed" in row else row.get("failed", "")
+
+    def survived_cell(self, name: str) -> str:
+        row = self.results.get("survive", {}).get(name)
+        if row is None:
+            return ""
+        asked = [each["verdict"] for each in row.values() if each["verdict"] != "n/a"]
+        return f"{sum(verdict.startswith(SURVIVED) for verdict in asked)} of {len(asked)}"
+
+    def held_cell(self, name: str) -> str:
+        row = self.results.get("held", {}).get(name, {})
+        if "failed" in row:
+            return "cannot"
+        if not row:
+            return ""
+        return f"{time_text(row['swap_us'])}" if row["before_the_call_ended"] else "waits for the call"
+
+    # -- what it must show --
+
+    def verdicts(self) -> list[str]:
+        rows = [[claim, found, "met" if met else "**missed**"] for claim, found, met in self.claims()]
+        better = self.better()
+        return [
+            "## What it must show", "", *table(["", "measured", ""], rows),
+            "## What peers do better", "", *(f"- {each}" for each in better), "" if better else "- nothing found", "",
+        ]  # fmt: skip
+
+    def claims(self) -> list[tuple[str, str, bool]]:
+        """Each claim of the project's plan that this run can decide: claim, measured, whether it holds."""
+        found: list[tuple[str, str, bool]] = []
+        calls, swaps = self.results.get("calls", {}), self.results.get("swaps", {})
+        for threads, row in calls.get(US, {}).items():
+            if row["ns"]:
+                found.append((f"call at most 1.15 x a plain pointer, {threads_text(threads)}", f"{ratio(row):.2f} x",
+                              ratio(row) <= 1.15))  # fmt: skip
+        for threads, least in (("1", 5), ("2", 20)):
+            theirs, ours = calls.get("hotpatch-rs", {}).get(threads), calls.get(US, {}).get(threads)
+            if theirs and ours and theirs["ns"] and ours["ns"]:
+                times = ratio(theirs) / ratio(ours)
+                found.append((f"calls {least} times faster than hotpatch-rs, {threads_text(threads)}",
+                              f"{times:.1f} times", times >= least))  # fmt: skip
+        found += self.swap_claims(swaps)
+        slots = self.results.get("growth", {}).get("slots", [])
+        if slots:
+            most = slots[-1]
+            found.append((f"commit of {most['slots']} slots under 100 us", time_text(most["commit_us"]),
+                          most["commit_us"] < 100))  # fmt: skip
+        hosts = self.results.get("growth", {}).get("hosts", [])
+        if hosts:
+            p95 = quantile(hosts[-1]["ms"], 0.95)
+            found.append((f"{hosts[-1]['hosts']} hosts in one transaction, p95 under 50 ms", f"{p95:.1f} ms", p95 < 50))
+        idle = self.results.get("cpu", {}).get(WATCH)
+        if idle:
+            share = idle["idle"]["share"]
+            found.append(("the watcher's idle share of a core under 0.5 %", f"{share:.2%}", share < 0.005))
+        return found
+
+    def swap_claims(self, swaps: Data) -> list[tuple[str, str, bool]]:
+        found = []
+        times = {name: present(row.get("us", [])) for name, row in swaps.items()}
+        if times.get(US) and times.get("dlopen-copy"):
+            against = statistics.median(times[US]) / statistics.median(times["dlopen-copy"])
+            found.append(("swap p50 within 2 times of copying the file and dlopen", f"{against:.2f} times",
+                          against <= 2))  # fmt: skip
+        if times.get(WATCH):
+            p95 = quantile(times[WATCH], 0.95)
+            found.append(("final write to live p95 under 5 ms", time_text(p95), p95 < 5000))
+            if times.get("hot-lib-reloader"):
+                against = statistics.median(times["hot-lib-reloader"]) / statistics.median(times[WATCH])
+                found.append(("50 times faster than hot-lib-reloader as shipped", f"{against:.0f} times",
+                              against >= 50))  # fmt: skip
+        rows = self.results.get("longest", {}).get(US, {})
+        if "swapping_us" in rows:
+            swapping, resting = (quantile(present(rows[key]), 0.95) for key in ("swapping_us", "resting_us"))
+            found.append(
+                (
+                    "callers never wait: longest call during swaps within noise (p95 of windows, 2 x)",
+                    f"{time_text(swapping)} against {time_text(resting)} at rest",
+                    swapping <= 2 * resting + 20,
+                )
+            )
+        return found
+
+    def better(self) -> list[str]:
+        """Where a peer's number beats ours, said plainly; from the data alone."""
+        found = []
+        calls = self.results.get("calls", {})
+        for threads in calls.get(US, {}):
+            found += self.beaten(
+                f"call, {threads_text(threads)}",
+                {name: ratio(row[threads]) for name, row in calls.items() if row.get(threads, {}).get("ns")},
+                US,
+                lambda value: f"{value:.2f} x",
+            )
+        swaps = self.results.get("swaps", {})
+        medians = {name: statistics.median(us) for name, row in swaps.items() if (us := present(row.get("us", [])))}
+        watching = {name: value for name, value in medians.items() if name in self.watchers()}
+        told = {name: value for name, value in medians.items() if name not in watching}
+        found += self.beaten("swap when told, p50", told, US, time_text)
+        found += self.beaten("swap when watching, p50", watching, WATCH, time_text)
+        found += self.beaten(
+            "memory a swap",
+            {
+                name: per_swap(row, "resident_kib")
+                for name, row in self.results.get("memory", {}).items()
+                if "resident_kib" in row
+            },
+            US,
+            lambda value: f"{value:.1f} KiB",
+        )
+        for kind in ("idle", "storm"):
+            found += self.beaten(
+                f"processor, {kind}",
+                {name: row[kind]["share"] for name, row in self.results.get("cpu", {}).items()},
+                WATCH,
+                lambda value: f"{value:.2%} of a core",
+            )
+        return found
+
+    def watchers(self) -> set[str]:
+        return set(self.results.get("cpu", {})) or {
+            WATCH,
+            "hot-lib-reloader",
+            "hot-lib-reloader-1ms",
+            "libhotpatch",
+            "stat-poll",
+        }
+
+    def beaten(self, what: str, values: dict[str, float], ours: str, show: Callable[[float], str]) -> list[str]:
+        if ours not in values:
+            return []
+        names = [name for name, value in values.items() if name not in OURS and value < values[ours] * 0.98]
+        if not names:
+            return []
+        names.sort(key=values.__getitem__)
+        listed = ", ".join(f"{self.labels[name]} {show(values[name])}" for name in names)
+        return [f"{what}: {listed}; ours {show(values[ours])}."]
+
+    # -- (a) to (i) --
+
+    def calls(self) -> list[str]:
+        part = self.results.get("calls")
+        if not part:
+            return []
+        threads = sorted({each for row in part.values() for each in row}, key=int)
+
+        def cells(row: Data) -> list[str]:
+            found = []
+            for each in threads:
+                one = row.get(each, {})
+                found.append(f"{statistics.median(one['ns']):.1f} ns, {ratio(one):.2f} x" if one.get("ns")
+                             else one.get("failed", ""))  # fmt: skip
+            return found
+
+        return [
+            "## (a) A call", "",
+            "Median of nanoseconds of the threads' own processor time, and of the ratio to a plain pointer call in the "
+            "same process, by turns. Peers whose call path is the same code are not measured twice.", "",
+            *table(["", *map(threads_text, threads)], self.rows("calls", cells)),
+        ]  # fmt: skip
+
+    def swaps(self) -> list[str]:
+        if "swaps" not in self.results:
+            return []
+
+        def cells(row: Data) -> list[str]:
+            us = present(row["us"])
+            missed = len(row["us"]) - len(us)
+            times = [time_text(quantile(us, share)) for share in (0.5, 0.95, 0.99, 1)] if us else [""] * 4
+            return [str(len(row["us"])), *times, str(missed)]
+
+        return [
+            "## (b) From the final write to the first new output", "",
+            "From just before the rename of the finished file to the first call with the new result. `hotreload "
+            "watch`, hot-lib-reloader, libhotpatch and the stat poller find the file themselves; the others are told "
+            "at once, under a name never used before (making such a copy is then the program's job, and not timed). "
+            "The host asks every 20 us, the stat poller's host ticks 60 times a second. Missed: not within 4 s.", "",
+            *table(["", "swaps", "p50", "p95", "p99", "worst", "missed"], self.rows("swaps", cells)),
+        ]  # fmt: skip
+
+    def longest(self) -> list[str]:
+        if "longest" not in self.results:
+            return []
+
+        def cells(row: Data) -> list[str]:
+            found = []
+            for key in ("swapping_us", "resting_us"):
+                us = present(row[key])
+                found += [time_text(quantile(us, share)) for share in (0.5, 0.95, 1)] if us else [""] * 3
+            return [str(len(row["swapping_us"])), *found, str(row["missed"])]
+
+        head = ["", "windows", "swap: median", "p95", "worst", "rest: median", "p95", "worst", "missed"]
+        return [
+            "## (c) The longest call during a swap", "",
+            "Another thread calls without a pause. Each window holds one swap, or no swap for as long; the number is "
+            "the longest call in it. The worst ones at rest are the scheduler's.", "",
+            *table(head, self.rows("longest", cells)),
+        ]  # fmt: skip
+
+    def pairs(self) -> list[str]:
+        if "pairs" not in self.results:
+            return []
+
+        def cells(row: Data) -> list[str]:
+            return [str(row["swaps"]), f"{row['pairs']:,}", str(row["mixed"]), str(row["missed"])]
+
+        return [
+            "## (d) Calls that see two versions", "",
+            "Two threads call a, then b, while swaps run (one thread for the stat poller). hotreload's rows use a "
+            "frame, which the others do not have; without one its calls mix like theirs: see `hotreload as "
+            "hotpatch-rs`.", "",
+            *table(["", "swaps", "pairs", "mixed", "missed swaps"], self.rows("pairs", cells)),
+        ]  # fmt: skip
+
+    def survival(self) -> list[str]:
+        part = self.results.get("survive")
+        if not part:
+            return []
+        cases = list(next(iter(part.values())))
+
+        def cells(row: Data) -> list[str]:
+            return [self.verdict(row[case]["verdict"]) for case in cases]
+
+        return [
+            "## (e) What becomes of the host", "",
+            "Each cell is a host of its own. *truncated*: 60 % of the file. *foreign*: a library without what the peer "
+            "looks for. *wrong-struct*: built for another struct, it writes over the host's field. *overwrite* and "
+            "*strip* change the file that runs, in place. refused: still on the old version. loaded: the peer has no "
+            "such check, and this time nothing happened. broken: alive, with nothing left to call until the next good "
+            "module. stale: alive, but the new content never runs.", "",
+            "The modules of hotpatch-rs, libloading and dlopen are the same C files as ours. Rust's own modules are "
+            "linked with `-z now`: a missing symbol in one is an error of `dlopen` there too, not a death at the call. "
+            "What hot-lib-reloader does with an overwritten file depends on the moment at which it looks.", "",
+            *table(["", *cases], self.rows("survive", cells)),
+        ]  # fmt: skip
+
+    @staticmethod
+    def verdict(text: str) -> str:
+        return text if text.startswith((*SURVIVED, "stale", "n/a")) else f"**{text}**"
+
+    def memory(self) -> list[str]:
+        if "memory" not in self.results:
+            return []
+
+        def cells(row: Data) -> list[str]:
+            swaps = int(row["swaps"][-1])
+            kib, mappings = per_swap(row, "resident_kib"), per_swap(row, "mappings")
+            return [str(swaps), f"{kib:.1f} KiB", f"{mappings:.2f}", f"{row['resident_kib'][-1] / 1024:.1f} MiB",
+                    f"{row['mappings'][-1]:.0f}", str(row["missed"])]  # fmt: skip
+
+        head = ["", "swaps", "memory a swap", "mappings a swap", "memory after", "mappings after", "missed"]
+        return ["## (f) What swaps leave behind", "", "A process may have 65,530 mappings.", "",
+                *table(head, self.rows("memory", cells))]  # fmt: skip
+
+    def held(self) -> list[str]:
+        part = self.results.get("held")
+        if not part:
+            return []
+
+        def cells(row: Data) -> list[str]:
+            live = time_text(row["swap_us"]) if row["swap_us"] >= 0 else "never"
+            return [live, "yes" if row["before_the_call_ended"] else "no", time_text(row["longest_other_call_us"])]
+
+        held_ms = next((row["held_ms"] for row in part.values() if "held_ms" in row), 0)
+        head = ["", "new code after", "before the call ended", "longest call of a third thread"]
+        return ["## (g) A swap while a thread is inside a call", "",
+                f"A thread is inside b for {held_ms / 1000:.0f} s; the swap comes 0.3 s later.", "",
+                *table(head, self.rows("held", cells))]  # fmt: skip
+
+    def cpu(self) -> list[str]:
+        if not self.results.get("cpu"):
+            return []
+
+        def cells(row: Data) -> list[str]:
+            return [f"{row['idle']['share']:.2%}", f"{row['storm']['share']:.2%}",
+                    f"{row['storm']['events_per_second']:.0f}"]  # fmt: skip
+
+        head = ["", "idle", "event storm", "files written a second"]
+        return ["## (h) The processor's time of what watches", "",
+                "Share of one core: of the process `hotreload watch`, or of the host, which is called or ticked 60 "
+                "times a second where it polls there and does nothing otherwise. libhotpatch and the stat poller have "
+                "no thread that watches: they cost their host's calls instead.", "",
+                *table(head, self.rows("cpu", cells))]  # fmt: skip
+
+    def growth(self) -> list[str]:
+        part = self.results.get("growth")
+        if not part:
+            return []
+        lines = ["## (i) How our costs grow", "", "![growth](plots/growth.svg)", ""]
+        laws = []
+        slots = part["slots"]
+        sizes = [row["slots"] for row in slots]
+        for key, what, unit in (("commit_us", "commit", "us"), ("prepare_us", "all before the commit", "us"),
+                                ("call_ns", "a call", "ns")):  # fmt: skip
+            laws.append([f"{what}, 1 to {sizes[-1]} slots", law(sizes, [row[key] for row in slots], unit, "slot")])
+        modules = part["modules"]
+        count = list(range(1, len(modules) + 1))
+        laws.append([f"load, 1 to {len(modules)} live modules", law(count, modules, "us", "module")])
+        reloads = part["reloads"]
+        sizes = [row["reloads"] for row in reloads]
+        for key, what, unit in (("load_us", "load", "us"), ("resident_kib", "memory", "KiB"),
+                                ("mappings", "mappings", "")):  # fmt: skip
+            laws.append([f"{what}, to {sizes[-1]} reloads", law(sizes, [row[key] for row in reloads], unit, "reload")])
+        hosts = part["hosts"]
+        sizes = [row["hosts"] for row in hosts]
+        medians = [statistics.median(row["ms"]) for row in hosts]
+        laws.append([f"one transaction, 1 to {sizes[-1]} hosts", law(sizes, medians, "ms", "host")])
+        rows = [[str(row["slots"]), time_text(row["commit_us"]), time_text(row["prepare_us"]),
+                 f"{row['call_ns']:.2f} ns"] for row in slots]  # fmt: skip
+        host_rows = [[str(row["hosts"]), *(f"{quantile(row['ms'], share):.2f} ms" for share in (0.5, 0.95))]
+                     for row in hosts]  # fmt: skip
+        return [*lines, *table(["cost against size", "law that fits"], laws),
+                *table(["slots of one module", "commit", "all before", "call"], rows),
+                *table(["hosts of one transaction", "p50", "p95"], host_rows)]  # fmt: skip
+
+
+def per_swap(row: Data, key: str) -> float:
+    numbers = row[key]
+    return float((numbers[-1] - numbers[0]) / row["swaps"][-1])
+
+
+# ---- plots ----
+
+
+def plot_calls(report: Report, axes: Any) -> None:
+    part = {name: row for name, row in report.results["calls"].items() if row.get("1", {}).get("ns")}
+    threads = sorted({each for row in part.values() for each in row}, key=int)
+    for at, each in enumerate(threads):
+        values = [ratio(row[each]) if row[each]["ns"] else float("nan") for row in part.values()]
+        places = [place + (at - 1) * 0.27 for place in range(len(part))]
+        axes.barh(places, values, 0.25, label=threads_text(each))
+    axes.set_yticks(range(len(part)), [report.labels[name] for name in part])
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_xlabel("times a plain pointer call")
+    axes.set_title("A call")
+    axes.legend()
+
+
+def plot_swaps(report: Report, axes: Any) -> None:
+    part = {name: present(row.get("us", [])) for name, row in report.results["swaps"].items()}
+    part = {name: us for name, us in part.items() if us}
+    axes.boxplot([[each / 1000 for each in us] for us in part.values()], orientation="horizontal", whis=(5, 95),
+                 sym="", widths=0.6)  # fmt: skip
+    axes.set_yticks(range(1, len(part) + 1), [report.labels[name] for name in part])
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlabel("ms from the rename to the first new result (whiskers: p5, p95)")
+    axes.set_title("A swap")
+
+
+def plot_growth(report: Report, figure: Any) -> None:
+    part = report.results["growth"]
+    panels = figure.subplots(2, 2)
+    slots, reloads, hosts = part["slots"], part["reloads"], part["hosts"]
+    curves = (
+        ("commit, us", "slots", [row["slots"] for row in slots], [row["commit_us"] for row in slots]),
+        ("load, us", "live modules", range(1, len(part["modules"]) + 1), part["modules"]),
+        ("load, us", "reloads", [row["reloads"] for row in reloads], [row["load_us"] for row in reloads]),
+        ("transaction, ms", "hosts", [row["hosts"] for row in hosts], [statistics.median(row["ms"]) for row in hosts]),
+    )
+    for axes, (cost, size, sizes, costs) in zip(panels.flat, curves, strict=True):
+        axes.plot(sizes, costs, "." if len(sizes) > 20 else "o-", markersize=4)
+        axes.set_xlabel(size)
+        axes.set_ylabel(cost)
+        axes.set_ylim(bottom=0, top=quantile(list(costs), 0.99) * 1.3)
+
+
+def plots(report: Report, directory: Path) -> str:
+    """Draws what the run has data for; returns what to tell the user."""
+    try:
+        import matplotlib
+    except ImportError:
+        return "no plots: matplotlib is not installed"
+    matplotlib.use("svg")
+    # The same input gives the same bytes, so that a new run changes what has changed.
+    matplotlib.rcParams["svg.hashsalt"] = "hotreload"
+    from matplotlib import pyplot
+
+    directory.mkdir(parents=True, exist_ok=True)
+    drawn = []
+    for name, draw in (("calls", plot_calls), ("swaps", plot_swaps), ("growth", plot_growth)):
+        if not report.results.get(name):
+            continue
+        figure = pyplot.figure(figsize=(9, 6) if name == "growth" else (8, 5), layout="constrained")
+        draw(report, figure if name == "growth" else figure.add_subplot())
+        figure.savefig(directory / f"{name}.svg", metadata={"Date": None})
+        pyplot.close(figure)
+        drawn.append(name)
+    return f"plots: {', '.join(drawn)}"
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    options.add_argument("file", nargs="?", type=Path, default=RAW)
+    options.add_argument("--output", type=Path, help="the directory for RESULTS.md and plots/")
+    chosen = options.parse_args()
+    directory = chosen.output or (HERE if chosen.file.resolve() == RAW else chosen.file.resolve().parent)
+    report = Report(json.loads(chosen.file.read_text()))
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "RESULTS.md").write_text(report.text())
+    print(f"{directory / 'RESULTS.md'}; {plots(report, directory / 'plots')}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

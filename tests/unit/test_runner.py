@@ -1,0 +1,221 @@
+"""The runner's parts that need no screen: transactions over fakes, kept copies, sources, the end of a rescan."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+
+from hotreload.model import OK, SAME, Failure, Host, Module, Report, Settled
+from hotreload.native import Reply
+from hotreload.runner import COPIES_KEPT, Copies, stamps, transact
+from hotreload.session import Outcome, Transaction, Wanted
+from hotreload.testing import FakeLink
+from hotreload.watcher import Watcher
+
+A, B = Path("/out/a.so"), Path("/out/b.so")
+BAD = Failure("E-ABI", "it is bad")
+LONG = 20.0
+
+
+def offer(**outputs: Sequence[Path]) -> Transaction:
+    """A transaction; ``p1=[A]`` offers A to pid 1."""
+    return Transaction(
+        7, {int(pid[1:]): tuple(Wanted(path, path, 1) for path in each) for pid, each in outputs.items()}
+    )
+
+
+def codes(outcome: Outcome) -> list[str]:
+    return [report.code for report in outcome.reports]
+
+
+# ---- transactions ----
+
+
+def test_all_swap() -> None:
+    links = {1: FakeLink(Host(1, "one")), 2: FakeLink(Host(2, "two"))}
+    outcomes = transact(offer(p1=[A, B], p2=[B]), links)
+    assert {pid: codes(each) for pid, each in outcomes.items()} == {1: [OK, OK], 2: [OK]}
+    assert links[1].running == [str(A), str(B)] and links[2].running == [str(B)]
+    assert links[1].asked == ["prepare", "commit"]
+
+
+def test_one_refuses_for_all() -> None:
+    links = {1: FakeLink(Host(1, "one"), {str(A): BAD}), 2: FakeLink(Host(2, "two"))}
+    outcomes = transact(offer(p1=[A, B], p2=[B]), links)
+    assert codes(outcomes[1]) == ["E-ABI", "E-ABORTED"] and codes(outcomes[2]) == ["E-ABORTED"]
+    assert outcomes[2].failure and outcomes[2].failure.code == "E-ABORTED"
+    assert links[2].asked == ["prepare", "abort"] and links[2].prepared == ()
+    assert links[1].running == links[2].running == []
+
+
+def test_what_is_the_same_is_not_called_aborted() -> None:
+    class Same(FakeLink):
+        def finish(self) -> Reply:
+            reply = super().finish()
+            return Reply(reply.code, reply.failure, tuple(Report(SAME, each.module, 1) for each in reply.reports))
+
+    links = {1: Same(Host(1, "one")), 2: FakeLink(Host(2, "two"), {str(A): BAD})}
+    assert codes(transact(offer(p1=[B], p2=[A]), links)[1]) == [SAME]
+
+
+def test_a_host_that_dies_while_it_prepares_stops_all() -> None:
+    links = {1: FakeLink(Host(1, "one"), dies_at="prepare"), 2: FakeLink(Host(2, "two"))}
+    outcomes = transact(offer(p1=[A], p2=[A]), links)
+    assert outcomes[1].failure and outcomes[1].failure.code == "E-HOST-GONE" and not outcomes[1].reports
+    assert codes(outcomes[2]) == ["E-ABORTED"] and links[2].running == []
+
+
+def test_a_host_that_dies_after_all_have_prepared_stops_nobody() -> None:
+    links = {1: FakeLink(Host(1, "one"), dies_at="commit"), 2: FakeLink(Host(2, "two"))}
+    outcomes = transact(offer(p1=[A], p2=[A]), links)
+    assert outcomes[1].failure and outcomes[1].failure.code == "E-HOST-GONE"
+    assert codes(outcomes[2]) == [OK] and links[2].running == [str(A)]
+
+
+def test_a_host_without_a_link_stops_all() -> None:
+    link = FakeLink(Host(2, "two"))
+    outcomes = transact(offer(p1=[A], p2=[A]), {2: link})
+    assert codes(outcomes[2]) == ["E-ABORTED"] and 1 not in outcomes and link.running == []
+
+
+# ---- kept copies ----
+
+
+def accepted(tmp_path: Path, content: int, output: Path = A, code: str = OK) -> tuple[list[Wanted], Outcome]:
+    staged = tmp_path / f"staged-{content}.so"
+    staged.write_text(str(content))
+    staged.chmod(0o500)
+    module = Module("m", content, "", str(output), content)
+    return [Wanted(output, output, content)], Outcome((Report(code, module, 1, staged=str(staged)),))
+
+
+def test_copies_outlive_the_staged_file(tmp_path: Path) -> None:
+    copies = Copies(tmp_path)
+    (copy,) = copies.keep(*accepted(tmp_path, 1)).copies
+    (tmp_path / "staged-1.so").unlink()
+    assert copy and copy.read_text() == "1" and copy.stat().st_mode & 0o777 == 0o500
+    assert copies.directory.stat().st_mode & 0o777 == 0o700
+    copies.close()
+    assert not copy.exists()
+
+
+def test_only_what_was_swapped_in_is_kept(tmp_path: Path) -> None:
+    copies = Copies(tmp_path)
+    for code in (SAME, "E-ABI"):
+        assert copies.keep(*accepted(tmp_path, 1, code=code)).copies == (None,)
+    assert list(copies.directory.iterdir()) == []
+
+
+def test_the_newest_accepted_are_kept(tmp_path: Path) -> None:
+    copies = Copies(tmp_path)
+    (first,) = copies.keep(*accepted(tmp_path, 1)).copies
+    for content in range(2, COPIES_KEPT + 1):
+        copies.keep(*accepted(tmp_path, content))
+    assert copies.keep(*accepted(tmp_path, 1)).copies == (first,), "one content has one copy"
+    copies.keep(*accepted(tmp_path, 2, code=SAME))
+    copies.keep(*accepted(tmp_path, 100))
+    copies.keep(*accepted(tmp_path, 101))
+    assert first and first.exists(), "it came back later than the oldest"
+    kept = sorted(int(path.read_text()) for path in copies.directory.iterdir())
+    assert kept == sorted([1, 2, 100, 101, *range(5, COPIES_KEPT + 1)])
+
+
+def test_two_outputs_of_one_content_have_copies_of_their_own(tmp_path: Path) -> None:
+    copies = Copies(tmp_path)
+    (one,) = copies.keep(*accepted(tmp_path, 1, A)).copies
+    (other,) = copies.keep(*accepted(tmp_path, 1, B)).copies
+    for content in range(2, COPIES_KEPT + 2):
+        copies.keep(*accepted(tmp_path, content, A))
+    assert one and not one.exists() and other and other.exists()
+
+
+def test_what_cannot_be_copied_is_no_fault(tmp_path: Path) -> None:
+    copies = Copies(tmp_path)
+    wanted, outcome = accepted(tmp_path, 1)
+    (tmp_path / "staged-1.so").unlink()
+    assert copies.keep(wanted, outcome).copies == (None,)
+    assert list(copies.directory.iterdir()) == []
+
+
+def test_copies_of_killed_watchers_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait(LONG)
+    for name in (f"watch-{dead.pid}", f"watch-{dead.pid}-x", f"watch-{os.getppid()}-x", "watch-", "watch-me"):
+        (tmp_path / name).mkdir()
+    copies = Copies(tmp_path)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {f"watch-{os.getppid()}-x", "watch-", "watch-me", copies.directory.name}
+
+
+# ---- sources ----
+
+
+def test_sources_are_told_from_outputs(tmp_path: Path) -> None:
+    def put(name: str) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+        return path
+
+    wanted = {str(put(name)) for name in ("a.c", "sub/b.rs", "sub/Makefile", "CMakeLists.txt", "deep/er/c.hpp")}
+    for name in ("a.o", "notes.txt", "target/x.c", ".git/y.c", "out/z.c", "liba.so"):
+        put(name)
+    (tmp_path / "loop").symlink_to(tmp_path)
+    found = stamps([tmp_path], frozenset({tmp_path / "out"}))
+    assert set(found) == wanted
+    (tmp_path / "a.c").write_text("longer")
+    assert {path for path, stamp in stamps([tmp_path], frozenset()).items() if found.get(path) != stamp} == {
+        str(tmp_path / "a.c"),
+        str(tmp_path / "out" / "z.c"),
+    }
+    assert stamps([tmp_path / "nothing here"], frozenset()) == {}
+
+
+# ---- the end of a rescan ----
+
+
+@pytest.mark.parametrize("poll", [False, True])
+def test_a_rescan_ends_after_all_that_was_there(tmp_path: Path, build_module: Callable[..., Path], poll: bool) -> None:
+    """With ``--build``, this is what makes all outputs of a build one group."""
+    module = build_module("m", 1, "static int32_t f(void *s, const void *i, void *o) { return 0; }", {"m": "f"})
+    outs = [tmp_path / "one", tmp_path / "two"]
+    seen: list[str] = []
+    done = Event()
+
+    def deliver(event: object) -> None:
+        if isinstance(event, Settled):
+            seen.extend(str(each.path) for each in event.candidates)
+
+    for out in outs:
+        out.mkdir()
+    watcher = Watcher(outs, deliver, poll=poll)
+    watcher.start()
+    try:
+        for out in outs:
+            (out / "m.so").write_bytes(module.read_bytes())
+            (out / "m.so").chmod(0o755)
+        Thread(target=lambda: watcher.rescan(lambda: (seen.append("end"), done.set()))).start()  # type: ignore[func-returns-value]
+        assert done.wait(LONG)
+    finally:
+        watcher.stop()
+    assert set(seen[: seen.index("end")]) == {str(out / "m.so") for out in outs}
+
+
+def test_a_rescan_does_not_wait_for_a_writer_for_ever(tmp_path: Path) -> None:
+    done = Event()
+    watcher = Watcher([tmp_path], lambda event: None)
+    watcher.start()
+    try:
+        with (tmp_path / "m.so").open("wb") as writer:
+            writer.write(b"\x7fELF")
+            writer.flush()
+            watcher.rescan(done.set)
+            assert done.wait(LONG)
+    finally:
+        watcher.stop()
