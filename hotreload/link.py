@@ -8,6 +8,7 @@ import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
 
 from hotreload import native
 from hotreload.errors import HotreloadError, NoHost
@@ -51,6 +52,14 @@ class Link:
         self.host = self._box.host
         self._events_seen = self._box.newest_event()
 
+    def __enter__(self) -> Link:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
     def fileno(self) -> int:
         """The socket's descriptor, -1 after `close`: hung up means that the host is gone, or what it said made no
         sense and the connection was given up."""
@@ -63,6 +72,10 @@ class Link:
     def rollback(self, module: str | None) -> native.Reply:
         """Takes back a module, or what the newest commit brought in."""
         return self._ask(native.ROLLBACK, native.rollback_body(module))
+
+    def begin_load(self, paths: Sequence[str]) -> None:
+        """Asks to load modules as one transaction; `finish` waits for its outcome."""
+        self._send(native.LOAD, native.paths_body(paths))
 
     def begin_prepare(self, paths: Sequence[str]) -> None:
         """Asks for a preparation; `finish` waits for its outcome."""
@@ -192,6 +205,9 @@ def _connect(path: Path) -> socket.socket:
     except HotreloadError:
         link.close()
         raise
+    except BlockingIOError as error:  # its backlog is full: it does not look at its socket
+        link.close()
+        raise NoHost("E-HOST-GONE", f"the host at {path} is busy", fix="see whether it is stopped") from error
     except OSError as error:
         link.close()
         raise NoHost("E-HOST-GONE", f"no host answers at {path}", fix="start the host again") from error

@@ -597,7 +597,8 @@ class SlotHandle:
 
     def call(self, state: Any, given: Any, result: Any) -> int:
         """Calls the slot; the GIL is released. Each argument is a pointer from `pointer`."""
-        return int(lib.hr_call_slot(self.raw, state, given, result))
+        status: int = lib.hr_call_slot(self.raw, state, given, result)
+        return status
 
 
 class ClosedSlot(SlotHandle):
@@ -640,21 +641,34 @@ def _call_python(function: Callable[[int, int, int], int | None]) -> Callable[[A
     return call
 
 
-def pointer(value: Any, *, writable: bool) -> Any:
-    """A ``void *`` to a buffer's bytes, without a copy. None is null, an int an address, cffi pointers pass through.
+def pointer(value: Any, writable: object = None) -> Any:
+    """A pointer to a buffer's bytes, without a copy, for a ``void *`` parameter. None is null, an int an address, cffi
+    pointers and arrays pass through. The buffer stays as it is while the pointer lives.
 
-    Raises TypeError for what has no contiguous buffer, or a read-only one where bytes are written.
+    Args:
+        value: The buffer.
+        writable: `WRITABLE`, or None where bytes are only read. (Positional: this is on the path of every call.)
+
+    Raises:
+        TypeError: It has no contiguous buffer, or a read-only one where bytes are written.
     """
     if value is None:
-        return ffi.NULL
-    if isinstance(value, int):
-        return ffi.cast("void *", value)
+        return _NULL
     if isinstance(value, _CDATA):
-        return ffi.cast("void *", value)
+        return value
+    if isinstance(value, int):
+        return ffi.cast(_VOID, value)
     try:
-        return ffi.from_buffer("char[]", value, writable)
+        return _from_buffer(_BYTES, value, writable is WRITABLE)
     except (BufferError, ValueError) as error:
-        raise TypeError(f"{type(value).__name__} is no {'writable ' if writable else ''}contiguous buffer") from error
+        kind = "writable " if writable is WRITABLE else ""
+        raise TypeError(f"{type(value).__name__} is no {kind}contiguous buffer") from error
+
+
+WRITABLE = object()
+_NULL, _from_buffer = ffi.NULL, ffi.from_buffer
+# Types, not their names: a name is looked up at every call.
+_VOID, _BYTES = ffi.typeof("void *"), ffi.typeof("char[]")
 
 
 def address(raw: Any) -> int:

@@ -11,6 +11,9 @@ from hotreload import native
 from hotreload.errors import HotreloadError
 from hotreload.model import SAME, Failure, Report
 
+# By their own names: they are on the path of every call.
+_pointer, _WRITABLE = native.pointer, native.WRITABLE
+
 Buffer = Any
 """What has the buffer protocol (bytes-like, ctypes, numpy), a cffi pointer, an address as int, or None for null."""
 
@@ -45,9 +48,9 @@ class Slot:
             TypeError: ``state`` or ``result`` cannot be written to, or an argument is no contiguous buffer.
         """
         return self._handle.call(
-            native.pointer(state, writable=True),
-            native.pointer(given, writable=False),
-            native.pointer(result, writable=True),
+            _pointer(state, _WRITABLE),
+            _pointer(given),
+            _pointer(result, _WRITABLE),
         )
 
     def __repr__(self) -> str:
@@ -97,7 +100,7 @@ class Runtime:
 
     def set_context(self, context: Buffer) -> None:
         """The ``host_state`` that modules' ``on_load`` and ``on_unload`` receive. Kept alive by the runtime."""
-        pointer = native.pointer(context, writable=True)
+        pointer = _pointer(context, _WRITABLE)
         self._handle.set_context(native.address(pointer))
         self._context = (context, pointer)
 
@@ -108,7 +111,8 @@ class Runtime:
             symbol: 1 to 127 bytes of UTF-8.
             fallback: What runs until a module implements the slot: a cffi or ctypes function pointer or an address of
                 ``int32_t f(void *state, const void *input, void *output)``, or a Python callable that receives the
-                three addresses and returns a status (None is 0; an exception is printed and becomes -1).
+                three addresses and returns a status (None is 0; an exception goes to `sys.unraisablehook`, which prints
+                it, and becomes -1).
 
         Raises:
             HotreloadError: ``E-DUPLICATE``: it has a fallback; ``E-USAGE``: the name is invalid; ``E-LIMIT``.

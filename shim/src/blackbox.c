@@ -4,9 +4,9 @@
  *  B1  Only the host writes; the descriptor that it hands out is sealed against anybody else's writing.
  *  B2  Slot and module records change between hr_blackbox_begin and _end only, under hr.lock; box->sequence is odd
  *      meanwhile. Partner of each fence: the one of the same name in read_records.
- *  B3  A reader trusts nothing: offsets and sizes are checked once against the block's size (which is sealed), counts are
- *      limited to the capacities found then, strings are terminated in the copy. A host killed inside B2 leaves an odd
- *      sequence; its records are read all the same. */
+ *  B3  A reader trusts nothing: offsets and sizes are checked once against the block's size (which is sealed), counts
+ *      are limited to the capacities found then, strings are terminated in the copy. A host killed inside B2 leaves an
+ *      odd sequence; its records are read all the same. */
 #include "internal.h"
 
 #include <errno.h>
@@ -136,7 +136,8 @@ hr_status hr_blackbox_share(hr_failure *failure) {
     hr.box_fd = -1; /* whatever has that number now is somebody else's */
     if (!hr_shards_others() && share_anew()) return HR_OK;
     return hr_fail(failure, HR_E_IO, NULL, NULL,
-                   "raise ulimit -f and ulimit -n, leave the shim's descriptors open, or serve before threads call slots",
+                   "raise ulimit -f and ulimit -n, leave the shim's descriptors open, or serve before threads call "
+                   "slots",
                    "no shared memory for the black box");
 }
 

@@ -10,8 +10,9 @@
  *  K4  A connection has at most one prepared transaction; when it closes, for whatever reason, that is aborted (H15).
  *  K5  Where the host asked for safe points, hooks and commits run in hr_safepoint only; whoever waits for one gives up
  *      after HR_SAFE_POINT_SECONDS and takes the job back. on_unload is never waited for.
- *  K6  Whoever has something for a grace period counts it in hr.retiring and then looks for the control thread; who ends
- *      the thread says so and then looks at hr.retiring (both sequentially consistent): one of them sees the other. */
+ *  K6  Whoever has something for a grace period counts it in hr.retiring and then looks for the control thread; who
+ *      ends the thread says so and then looks at hr.retiring (both sequentially consistent): one of them sees the
+ *      other. */
 #include "internal.h"
 
 #include <dirent.h>
@@ -155,7 +156,7 @@ void hr_control_wake(void) {
 
 /* ---- sending ---- */
 
-/* Gives up when all of it has not been taken in time: a peer that reads a byte now and then is as good as a stopped one. */
+/* Gives up when not all has been taken in time: a peer that reads a byte now and then is as good as a stopped one. */
 static bool send_all(int fd, const void *bytes, size_t size) {
     uint64_t until = hr_monotonic_ns() + SEND_TIMEOUT_S * UINT64_C(1000000000);
     for (const char *at = bytes; size;) {
@@ -340,7 +341,7 @@ static void close_client(hr_client *client) {
 static void accept_client(void) {
     int fd = accept4(control.listener, NULL, NULL, SOCK_CLOEXEC);
     if (fd < 0) {
-        /* Out of descriptors or memory: the peer stays in the queue, and looking at it again at once would cost a core. */
+        /* Out of descriptors or memory: the peer stays in the queue, and to look again at once would cost a core. */
         if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
             control.accept_after = hr_monotonic_ns() + ACCEPT_PAUSE_NS;
         return;
@@ -359,7 +360,8 @@ static bool acceptable(hr_client *client, const hr_message *head) {
     if (head->magic != HR_WIRE_MAGIC) return false;
     if (head->version != HR_WIRE_VERSION) {
         char reason[96];
-        snprintf(reason, sizeof reason, "the tool speaks version %u, this host's shim %u", head->version, HR_WIRE_VERSION);
+        snprintf(reason, sizeof reason, "the tool speaks version %u, this host's shim %u", head->version,
+                 HR_WIRE_VERSION);
         send_failure(client, head, HR_E_PROTOCOL, reason);
         return false;
     }
@@ -433,7 +435,7 @@ static int engine_step(int timeout_ms) {
         do { /* the rest of a message that is under way, without another poll */
             before = served;
             alive = serve_client(&control.clients[i], &served);
-            if (control.client_count != clients) return served; /* a hook forked, and this is the child: nothing is left */
+            if (control.client_count != clients) return served; /* a hook forked; in the child nothing is left */
         } while (alive && served == before && control.clients[i].used >= sizeof(hr_message) && errno != EAGAIN);
         if (!alive) close_client(&control.clients[i]);
         clients = control.client_count;
@@ -449,7 +451,7 @@ static void *control_thread(void *unused) {
     uint32_t owner = hr.owner;
     while (!stopping() && hr.owner == owner) { /* else a hook forked, and this is the child's only thread */
         bool waiting = hr_module_waiting() && !(serve_flags() & HR_SERVE_SAFE_POINT);
-        engine_step(waiting ? GRACE_TICK_MS : -1);
+        if (engine_step(waiting ? GRACE_TICK_MS : -1) > 0) hr_stage_ahead();
         if (waiting) hr_module_run_grace();
     }
     return NULL;
@@ -555,7 +557,8 @@ hr_status hr_serve(hr_runtime *runtime, const char *name, uint32_t flags, hr_fai
     hr_status status = hr_ready();
     if (status != HR_OK) return hr_fail(failure, status, NULL, NULL, NULL, "%s", hr_status_text(status));
     if (hr_served())
-        return hr_fail(failure, HR_E_DUPLICATE, hr.box->name, NULL, "call hr_stop first", "this process is served already");
+        return hr_fail(failure, HR_E_DUPLICATE, hr.box->name, NULL, "call hr_stop first",
+                       "this process is served already");
     char directory[HR_PATH_SIZE];
     status = hr_runtime_directory(directory, sizeof directory, failure);
     if (status != HR_OK) return status;
@@ -564,7 +567,8 @@ hr_status hr_serve(hr_runtime *runtime, const char *name, uint32_t flags, hr_fai
     remove_dead(directory);
     if (control.wake < 0) __atomic_store_n(&control.wake, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), __ATOMIC_RELEASE);
     if (control.wake < 0)
-        return hr_fail(failure, HR_E_IO, strerror(errno), NULL, "raise ulimit -n", "no descriptor for the control thread");
+        return hr_fail(failure, HR_E_IO, strerror(errno), NULL, "raise ulimit -n",
+                       "no descriptor for the control thread");
     status = listen_at(directory, failure);
     if (status != HR_OK) return status;
     pthread_condattr_t monotonic;
@@ -573,7 +577,8 @@ hr_status hr_serve(hr_runtime *runtime, const char *name, uint32_t flags, hr_fai
     pthread_cond_init(&control.job_done, &monotonic);
     pthread_condattr_destroy(&monotonic);
     __atomic_store_n(&control.stopping, false, __ATOMIC_RELEASE);
-    __atomic_store_n(&control.thread_runs, !(flags & HR_SERVE_POLL), __ATOMIC_SEQ_CST); /* before hr_poll sees it served */
+    /* Before hr_poll sees it served. */
+    __atomic_store_n(&control.thread_runs, !(flags & HR_SERVE_POLL), __ATOMIC_SEQ_CST);
     announce(hr_runtime_or_default(runtime), name, flags);
     if ((flags & HR_SERVE_POLL) || start_thread() == 0) return HR_OK;
     __atomic_store_n(&control.thread_runs, false, __ATOMIC_SEQ_CST);
@@ -605,7 +610,7 @@ void hr_stop(void) {
     if (hr_module_waiting()) hr_control_wake(); /* K6 */
 }
 
-/* At exit the thread is not waited for: it may be inside a module's hook that never returns, and the process is going. */
+/* At exit the thread is not waited for: it may be inside a hook that never returns, and the process is going. */
 void hr_control_exit(void) {
     if (hr_served() == NULL) return;
     if (control.path[0]) unlink(control.path);
@@ -624,9 +629,10 @@ int hr_poll(int timeout_ms) {
 
 /* In the child: its parent's connections and socket are not its own. */
 void hr_control_forked(void) {
-    for (uint32_t i = 0; i < control.client_count; i++) close(control.clients[i].fd);
-    memset(control.clients, 0, sizeof control.clients);
-    for (uint32_t i = 0; i < CLIENTS; i++) control.clients[i].fd = -1; /* where a hook forked, its request goes on */
+    for (uint32_t i = 0; i < control.client_count; i++) {
+        close(control.clients[i].fd);
+        control.clients[i].fd = -1; /* the rest stays: where a hook forked, its request goes on, and answers nobody */
+    }
     control.client_count = 0;
     control.thread_runs = false;
     control.job = NULL;

@@ -113,6 +113,7 @@ typedef struct hr_global {
     hr_runtime *served;   /* written under lock, read atomically */
     uint32_t serve_flags; /* the same */
     uint32_t serial; /* atomic: of staged copies */
+    uint32_t spare;  /* atomic: of an empty one, made ahead; 0: there is none */
     char stage_directory[HR_PATH_SIZE]; /* empty until the first copy */
     int stage_lock;
 } hr_global;
@@ -176,6 +177,7 @@ typedef struct hr_staged {
     uint32_t serial;
 } hr_staged;
 hr_status hr_stage(const char *path, hr_staged *staged, hr_failure *failure);
+void hr_stage_ahead(void); /* makes the next copy's empty file; for when nobody waits */
 hr_status hr_stage_name(hr_staged *staged, const hr_manifest *manifest, hr_failure *failure);
 void hr_stage_discard(hr_staged *staged); /* removes the file too */
 void hr_stage_unmap(hr_staged *staged);   /* keeps the file */

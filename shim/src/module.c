@@ -5,9 +5,9 @@
  *      before the first is opened. Whatever fails leaves the dispatch table, the slots and the generation as they were.
  *  M2  No code of a module (constructors in dlopen, on_load, on_unload) runs while hr.lock is held.
  *  M3  A module that was opened stays mapped, whatever happens to it (H7): rejected and retired ones are resident.
- *  M4  on_unload runs only after on_load succeeded, after the grace period that began when the module's last slot left it,
- *      and once for each such time. A roll back that brings a module back after that runs its on_load again. Both are
- *      claimed under hr.lock (in_hook), so that of several threads one runs them.
+ *  M4  on_unload runs only after on_load succeeded, after the grace period that began when the module's last slot left
+ *      it, and once for each such time. A roll back that brings a module back after that runs its on_load again. Both
+ *      are claimed under hr.lock (in_hook), so that of several threads one runs them.
  *  M5  All slots of a transaction change in one published table, under one hold of hr.lock. */
 #include "internal.h"
 
@@ -161,7 +161,7 @@ static hr_status open_failed(const hr_incoming *in, hr_report *report, const cha
     const char *found = strstr(error, marker);
     if (found == NULL)
         return hr_fail(&report->failure, strstr(error, "static TLS") ? HR_E_STATIC_TLS : HR_E_SYMBOLS, error, NULL,
-                       strstr(error, "cannot open shared object file") ? "install the library, or link it statically" : NULL,
+                       strstr(error, "cannot open shared object") ? "install the library, or link it statically" : NULL,
                        "the loader refused the module");
     char first[HR_NAME_MAX + 1], names[HR_TEXT_SIZE], fix[HR_TEXT_SIZE + 80];
     hr_copy_text(first, sizeof first, found + sizeof marker - 1);
@@ -216,7 +216,8 @@ static hr_status incoming_check(hr_incoming *in, hr_report *report) {
         exported->struct_size != HR_ABI_STRUCT_SIZE_V1 || exported->module_version != manifest->version ||
         exported->entry_count != manifest->entry_count)
         return differs(report, "the manifest's header");
-    if (exported->name == NULL || strcmp(exported->name, manifest->name) != 0) return differs(report, "the module's name");
+    if (exported->name == NULL || strcmp(exported->name, manifest->name) != 0)
+        return differs(report, "the module's name");
     if (!same_address(module, (const void *)(uintptr_t)exported->on_load, manifest->on_load) ||
         !same_address(module, (const void *)(uintptr_t)exported->on_unload, manifest->on_unload))
         return differs(report, "on_load or on_unload");
@@ -618,7 +619,8 @@ static void commit_modules(hr_transaction *transaction, hr_report **reports) {
         reports[i]->generation = in->module->generation;
     }
     for (uint32_t i = 0; i < transaction->count; i++)
-        if (transaction->incoming[i].module) reports[i] = report_kept(transaction, &transaction->incoming[i], reports[i]);
+        if (transaction->incoming[i].module)
+            reports[i] = report_kept(transaction, &transaction->incoming[i], reports[i]);
     hr_blackbox_end();
 }
 
@@ -645,7 +647,8 @@ static void run_commit(void *argument) {
     hr_transaction *transaction = job->transaction;
     pthread_mutex_lock(&hr.lock);
     job->status = any_quarantined(transaction) ? HR_E_QUARANTINED : resolve(transaction);
-    if (job->status == HR_OK) job->status = hr_dispatch_publish(transaction->assignments, transaction->assignment_count);
+    if (job->status == HR_OK)
+        job->status = hr_dispatch_publish(transaction->assignments, transaction->assignment_count);
     if (job->status == HR_OK) {
         __atomic_add_fetch(&transaction->runtime->generation, 1, __ATOMIC_RELEASE);
         commit_modules(transaction, job->reports);
@@ -680,7 +683,8 @@ hr_status hr_commit(hr_transaction *transaction, hr_report **reports) {
         if (status != HR_OK) {
             for (uint32_t i = 0; i < transaction->count; i++) {
                 if (reports[i]->status != HR_OK) continue;
-                set_status(reports[i], hr_fail(&reports[i]->failure, status, NULL, NULL, NULL, "%s", hr_status_text(status)));
+                hr_fail(&reports[i]->failure, status, NULL, NULL, NULL, "%s", hr_status_text(status));
+                set_status(reports[i], status);
                 event(HR_EVENT_REJECT, reports[i]);
             }
             transaction_undo(transaction, hr_status_code(status));
@@ -786,7 +790,8 @@ static void plan_free(hr_rollback_plan *plan) {
 /* A past module whose on_unload has run: M4. */
 static hr_module *sleeping(const hr_rollback_plan *plan) {
     for (uint32_t i = 0; i < plan->assignment_count; i++)
-        if (plan->assignments[i].module && !plan->assignments[i].module->initialised) return plan->assignments[i].module;
+        if (plan->assignments[i].module && !plan->assignments[i].module->initialised)
+            return plan->assignments[i].module;
     return NULL;
 }
 

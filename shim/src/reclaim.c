@@ -1,7 +1,7 @@
 /* Reclamation: when has the last caller left an old table or module?
  *
- * A grace period begins in hr_reclaim_advance, after the replacement is published. It has ended when no record is active
- * with an older epoch.
+ * A grace period begins in hr_reclaim_advance, after the replacement is published. It has ended when no record is
+ * active with an older epoch.
  *
  * Invariants:
  *  R1  Publish, then advance the epoch (release), then membarrier, then look. A caller that the look finds inactive

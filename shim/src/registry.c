@@ -6,7 +6,8 @@
 #include <unistd.h>
 
 hr_global hr = {
-    .lock = PTHREAD_MUTEX_INITIALIZER, .once = PTHREAD_ONCE_INIT, .capacity = HR_SLOTS_DEFAULT + 1, .box_fd = -1, .stage_lock = -1};
+    .lock = PTHREAD_MUTEX_INITIALIZER, .once = PTHREAD_ONCE_INIT, .capacity = HR_SLOTS_DEFAULT + 1, .box_fd = -1,
+    .stage_lock = -1};
 
 /* ---- start and fork ---- */
 
@@ -29,6 +30,7 @@ static void in_child(void) {
     if (hr.stage_lock >= 0) close(hr.stage_lock);
     hr.stage_lock = -1;
     hr.stage_directory[0] = 0;
+    hr.spare = 0;
     hr_blackbox_rebuild();
     pthread_mutex_unlock(&hr.lock);
 }
@@ -75,7 +77,8 @@ hr_status hr_configure(uint32_t slots) {
 /* ---- names ---- */
 
 static size_t utf8_length(const unsigned char *text) {
-    static const struct { unsigned char mask, lead, extra, least; } forms[] = {{0x80, 0x00, 0, 0}, {0xE0, 0xC0, 1, 0xC2}, {0xF0, 0xE0, 2, 0}, {0xF8, 0xF0, 3, 0}};
+    static const struct { unsigned char mask, lead, extra, least; } forms[] = {
+        {0x80, 0x00, 0, 0}, {0xE0, 0xC0, 1, 0xC2}, {0xF0, 0xE0, 2, 0}, {0xF8, 0xF0, 3, 0}};
     for (size_t i = 0; i < 4; i++) {
         if ((text[0] & forms[i].mask) != forms[i].lead) continue;
         if (forms[i].least && text[0] < forms[i].least) return 0;
@@ -294,7 +297,9 @@ typedef struct hr_named {
     uint64_t version;
 } hr_named;
 
-static int by_name(const void *a, const void *b) { return strcmp(((const hr_named *)a)->name, ((const hr_named *)b)->name); }
+static int by_name(const void *a, const void *b) {
+    return strcmp(((const hr_named *)a)->name, ((const hr_named *)b)->name);
+}
 
 static void visit_all(hr_named *list, uint32_t count, void (*visit)(void *, const char *, uint64_t), void *data) {
     for (uint32_t i = 0; i < count; i++) visit(data, list[i].name, list[i].version);
@@ -322,7 +327,8 @@ void hr_each_module(hr_runtime *runtime, void (*visit)(void *data, const char *n
     runtime = hr_runtime_or_default(runtime);
     pthread_mutex_lock(&hr.lock);
     uint32_t total = 0, at = 0;
-    for (hr_module *module = hr.modules; module; module = module->next) total += module->runtime == runtime && module->generation;
+    for (hr_module *module = hr.modules; module; module = module->next)
+        total += module->runtime == runtime && module->generation;
     hr_named *list = calloc(total ? total : 1, sizeof *list);
     at = total; /* the list of modules is newest first */
     for (hr_module *module = hr.modules; list && module; module = module->next) {

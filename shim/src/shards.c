@@ -1,8 +1,8 @@
 /* Shards: who counts where.
  *
  * Invariants:
- *  S1  A shard belongs to at most one living thread; it is taken by compare-and-swap of `thread` from 0 and never reset,
- *      so its counters only grow and the sum over all shards is exact.
+ *  S1  A shard belongs to at most one living thread; it is taken by compare-and-swap of `thread` from 0 and never
+ *      reset, so its counters only grow and the sum over all shards is exact.
  *  S2  A shard is given back with active == 0, in the thread's last round but one of thread-specific destructors: slot
  *      calls made by other destructors before have it, later ones take another (found again when the thread is dead).
  *  S3  Threads beyond the shards hold a guest record of their own (the reclaimer watches it like a shard) and count in
@@ -119,7 +119,7 @@ struct hr_shard *hr_thread_attach(void) {
     return hr_thread_shard;
 }
 
-/* In the parent: in the child its own record is out of reach when the block has been replaced, and the parent goes on. */
+/* In the parent: in the child its own record is out of reach once the block has been replaced. */
 void hr_shards_before_fork(void) {
     if (own.record == NULL) return;
     own.forked_active = own.record->active;

@@ -4,7 +4,8 @@
  *  G1  Nothing of a build output is ever mapped or executed; it is opened, checked, read and closed.
  *  G2  What may change between a look and the copy is looked at through the open descriptor; the copy counts only if
  *      the output is the same before and after it.
- *  G3  A staged path is made with O_EXCL from this process's serial number and is never reused, not even after a failure.
+ *  G3  A staged path is made with O_EXCL from this process's serial number and is never reused, not even after a
+ *      failure.
  *  G4  The process's directory is locked while it lives; whoever can take the lock may remove the directory. */
 #include "internal.h"
 
@@ -49,7 +50,8 @@ hr_status hr_directory_private(const char *path, hr_failure *failure) {
     return HR_OK;
 }
 
-__attribute__((noinline)) static bool set_path(char *path, uint32_t size, const char *format, const char *base, unsigned long number) {
+__attribute__((noinline)) static bool set_path(char *path, uint32_t size, const char *format, const char *base,
+                                               unsigned long number) {
     int length = snprintf(path, size, format, base, number);
     return length > 0 && (uint32_t)length < size;
 }
@@ -85,7 +87,8 @@ static void remove_directory(const char *path) {
     DIR *directory = opendir(path);
     if (directory == NULL) return;
     for (struct dirent *entry; (entry = readdir(directory));)
-        if (entry->d_name[0] != '.' || strcmp(entry->d_name, ".lock") == 0) unlinkat(dirfd(directory), entry->d_name, 0);
+        if (entry->d_name[0] != '.' || strcmp(entry->d_name, ".lock") == 0)
+            unlinkat(dirfd(directory), entry->d_name, 0);
     closedir(directory);
     rmdir(path);
 }
@@ -206,7 +209,8 @@ static hr_status check_output(const char *path, int fd, struct stat *info, hr_fa
 static hr_status open_output(const char *path, int *fd, struct stat *info, hr_failure *failure) {
     *fd = -1;
     if (strlen(path) >= HR_PATH_SIZE)
-        return hr_fail(failure, HR_E_IO, NULL, "at most 1023 bytes", "use a shorter path", "the module's path is too long");
+        return hr_fail(failure, HR_E_IO, NULL, "at most 1023 bytes", "use a shorter path",
+                       "the module's path is too long");
     *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); /* no fifo may make the host wait */
     if (*fd < 0) {
         char reason[HR_TEXT_SIZE];
@@ -296,14 +300,38 @@ hr_status hr_inspect(const char *path, hr_failure *failure, hr_manifest **manife
 
 /* ---- the copy ---- */
 
+/* Opens the copy of that serial, or makes it. */
+static int open_copy(uint32_t serial, char *path, uint32_t size, int make) {
+    set_path(path, size, "%s/incoming-%lu.so", hr.stage_directory, serial);
+    return open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | make, 0600);
+}
+
+static uint32_t next_serial(void) { return __atomic_add_fetch(&hr.serial, 1, __ATOMIC_RELAXED); }
+
+/* To make a file can take half a millisecond where many have been deleted (ext4 does not give an inode out again soon,
+ * and searches): most of a load. Opening one takes some microseconds. */
+void hr_stage_ahead(void) {
+    pthread_mutex_lock(&hr.lock);
+    bool wanted = hr.stage_directory[0] && __atomic_load_n(&hr.spare, __ATOMIC_RELAXED) == 0;
+    pthread_mutex_unlock(&hr.lock);
+    if (!wanted) return;
+    char path[HR_PATH_SIZE];
+    uint32_t serial = next_serial();
+    int fd = open_copy(serial, path, sizeof path, O_CREAT | O_EXCL);
+    if (fd < 0) return;
+    close(fd);
+    __atomic_store_n(&hr.spare, serial, __ATOMIC_RELEASE); /* one engine at a time makes them: none is overwritten */
+}
+
 static hr_status new_copy(hr_staged *staged, int *fd, hr_failure *failure) {
     pthread_mutex_lock(&hr.lock);
     hr_status status = own_directory(failure);
     pthread_mutex_unlock(&hr.lock);
     if (status != HR_OK) return status;
-    staged->serial = __atomic_add_fetch(&hr.serial, 1, __ATOMIC_RELAXED);
-    set_path(staged->path, sizeof staged->path, "%s/incoming-%lu.so", hr.stage_directory, staged->serial);
-    *fd = open(staged->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    staged->serial = __atomic_exchange_n(&hr.spare, 0, __ATOMIC_ACQ_REL);
+    if (staged->serial && (*fd = open_copy(staged->serial, staged->path, sizeof staged->path, 0)) >= 0) return HR_OK;
+    staged->serial = next_serial();
+    *fd = open_copy(staged->serial, staged->path, sizeof staged->path, O_CREAT | O_EXCL);
     if (*fd >= 0) return HR_OK;
     return hr_fail(failure, HR_E_IO, strerror(errno), "a new file", NULL, "%s cannot be made", staged->path);
 }

@@ -453,23 +453,18 @@ class Report:
             return []
         lines = ["## (i) How our costs grow", "", "![growth](plots/growth.svg)", ""]
         laws = []
-        slots = part["slots"]
-        sizes = [row["slots"] for row in slots]
+        slots, modules = part.get("slots", []), part.get("modules", [])
+        reloads, hosts = part.get("reloads", []), part.get("hosts", [])
         for key, what, unit in (("commit_us", "commit", "us"), ("prepare_us", "all before the commit", "us"),
                                 ("call_ns", "a call", "ns")):  # fmt: skip
-            laws.append([f"{what}, 1 to {sizes[-1]} slots", law(sizes, [row[key] for row in slots], unit, "slot")])
-        modules = part["modules"]
-        count = list(range(1, len(modules) + 1))
-        laws.append([f"load, 1 to {len(modules)} live modules", law(count, modules, "us", "module")])
-        reloads = part["reloads"]
-        sizes = [row["reloads"] for row in reloads]
+            laws += self.laws(what, [(row["slots"], row[key]) for row in slots], unit, "slot")
+        laws += self.laws("load", list(enumerate(modules, 1)), "us", "live module")
         for key, what, unit in (("load_us", "load", "us"), ("resident_kib", "memory", "KiB"),
                                 ("mappings", "mappings", "")):  # fmt: skip
-            laws.append([f"{what}, to {sizes[-1]} reloads", law(sizes, [row[key] for row in reloads], unit, "reload")])
-        hosts = part["hosts"]
-        sizes = [row["hosts"] for row in hosts]
-        medians = [statistics.median(row["ms"]) for row in hosts]
-        laws.append([f"one transaction, 1 to {sizes[-1]} hosts", law(sizes, medians, "ms", "host")])
+            laws += self.laws(what, [(row["reloads"], row[key]) for row in reloads], unit, "reload")
+        laws += self.laws(
+            "one transaction", [(row["hosts"], statistics.median(row["ms"])) for row in hosts], "ms", "host"
+        )
         rows = [[str(row["slots"]), time_text(row["commit_us"]), time_text(row["prepare_us"]),
                  f"{row['call_ns']:.2f} ns"] for row in slots]  # fmt: skip
         host_rows = [[str(row["hosts"]), *(f"{quantile(row['ms'], share):.2f} ms" for share in (0.5, 0.95))]
@@ -477,6 +472,13 @@ class Report:
         return [*lines, *table(["cost against size", "law that fits"], laws),
                 *table(["slots of one module", "commit", "all before", "call"], rows),
                 *table(["hosts of one transaction", "p50", "p95"], host_rows)]  # fmt: skip
+
+    @staticmethod
+    def laws(what: str, points: Sequence[tuple[float, float]], unit: str, thing: str) -> list[list[str]]:
+        if len(points) < 2:
+            return []
+        sizes, costs = [size for size, _ in points], [cost for _, cost in points]
+        return [[f"{what}, {sizes[0]} to {sizes[-1]} {thing}s", law(sizes, costs, unit, thing)]]
 
 
 def per_swap(row: Data, key: str) -> float:
@@ -518,10 +520,11 @@ def plot_swaps(report: Report, axes: Any) -> None:
 def plot_growth(report: Report, figure: Any) -> None:
     part = report.results["growth"]
     panels = figure.subplots(2, 2)
-    slots, reloads, hosts = part["slots"], part["reloads"], part["hosts"]
+    slots, modules = part.get("slots", []), part.get("modules", [])
+    reloads, hosts = part.get("reloads", []), part.get("hosts", [])
     curves = (
         ("commit, us", "slots", [row["slots"] for row in slots], [row["commit_us"] for row in slots]),
-        ("load, us", "live modules", range(1, len(part["modules"]) + 1), part["modules"]),
+        ("load, us", "live modules", range(1, len(modules) + 1), modules),
         ("load, us", "reloads", [row["reloads"] for row in reloads], [row["load_us"] for row in reloads]),
         ("transaction, ms", "hosts", [row["hosts"] for row in hosts], [statistics.median(row["ms"]) for row in hosts]),
     )
@@ -529,7 +532,8 @@ def plot_growth(report: Report, figure: Any) -> None:
         axes.plot(sizes, costs, "." if len(sizes) > 20 else "o-", markersize=4)
         axes.set_xlabel(size)
         axes.set_ylabel(cost)
-        axes.set_ylim(bottom=0, top=quantile(list(costs), 0.99) * 1.3)
+        if costs:
+            axes.set_ylim(bottom=0, top=quantile(list(costs), 0.99) * 1.3)
 
 
 def plots(report: Report, directory: Path) -> str:

@@ -37,7 +37,8 @@ Json = dict[str, Any]
 def build_host(directory: Path, cc: str, source: str = "host.c") -> Path:
     """Compiles a host and the shim's sources into one program."""
     sources = sorted((ROOT / "shim" / "src").glob("*.c"))
-    command = [cc, "-std=c11", "-O1", "-g", "-I", INCLUDE, "-I", HERE, HERE / source, *sources, *LIBRARIES]
+    command: list[str | Path] = [cc, "-std=c11", "-O1", "-g", "-I", INCLUDE, "-I", HERE, HERE / source]
+    command += [*sources, *LIBRARIES]
     return compile_to(directory / Path(source).stem, command)
 
 
@@ -289,7 +290,6 @@ class Bench:
             "XDG_RUNTIME_DIR": str(self.run),
             "XDG_STATE_HOME": str(self.state),
             "NO_COLOR": "1",
-            "PYTHONWARNINGS": "error",
             **more,
         }
 
@@ -305,7 +305,7 @@ class Bench:
 
     def host(self, name: str = "game", *symbols: str, **more: str) -> HostProgram:
         """Starts a host with these slots (``a`` without any); ``more`` is its further environment."""
-        command = [self.host_program, name, *(symbols or ("a",))]
+        command: list[str | Path] = [self.host_program, name, *(symbols or ("a",))]
         started = HostProgram(command, self.environment(**{**self.host_environment, **more}), self.work)
         self.started.append(started)
         return started
@@ -318,7 +318,8 @@ class Bench:
         """Starts ``hotreload watch`` on these paths, or on the output directory."""
         kind = [] if "--plain" in arguments else ["--json"]
         command = self.command("watch", *kind, *(paths or [self.out]), *arguments)
-        started = Watch(command, self.environment(**more), self.work)
+        # What a process that runs for days leaves open shows on standard error.
+        started = Watch(command, self.environment(**{"PYTHONWARNINGS": "error", **more}), self.work)
         self.started.append(started)
         return started
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import struct
 import subprocess
@@ -23,13 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.api_program import FALLBACK
 from integration.harness import (
     Bench,
     HostProgram,
     bench_in,
     manifest_offset,
-    module_source,
     patched,
 )
 
@@ -113,7 +110,7 @@ def in_manifest(at: int, form: str, value: int) -> Callable[[bytes], bytes]:
     return lambda data: patched(data, manifest_offset(data) + at, struct.pack(form, value))
 
 
-PLAIN_LIBRARY = "__attribute__((visibility(\"default\"))) int answer(void) { return VERSION; }"
+PLAIN_LIBRARY = '__attribute__((visibility("default"))) int answer(void) { return VERSION; }'
 
 
 @dataclass(frozen=True)
@@ -143,7 +140,9 @@ CASES = {
         "E-DENIED", good, "0775", "writable by its owner only", "chmod go-w", directory="open"
     ),
     "text": Case("E-NOT-ELF", text_file, "23 21 2f 62", "7f 45 4c 46", "-shared"),
-    "executable": Case("E-NOT-ELF", built(EXECUTABLE, "-no-pie", "-fno-pic"), "executable", "a shared library", "-shared"),
+    "executable": Case(
+        "E-NOT-ELF", built(EXECUTABLE, "-no-pie", "-fno-pic"), "executable", "a shared library", "-shared"
+    ),
     "object file": Case("E-NOT-ELF", built(EXECUTABLE, "-c"), "object", "a shared library", "-shared"),
     "aarch64": Case("E-ARCH", changed(in_header(18, "<H", 183)), "aarch64", "x86-64", "target"),
     "32-bit": Case("E-ARCH", changed(in_header(4, "<B", 1)), "class 1", "class 2", "target"),
@@ -153,15 +152,17 @@ CASES = {
     "magic": Case("E-ABI", changed(in_manifest(0, "<I", 0x48505432)), "0x48505432", "0x48505431", "headers"),
     "ABI version": Case("E-ABI", changed(in_manifest(4, "<H", 2)), "version 0x2", "version 0x1", "headers"),
     "struct size": Case("E-ABI", changed(in_manifest(6, "<H", 64)), "struct size 0x40", "struct size 0x38", "headers"),
-    "too many entries": Case("E-MANIFEST", with_entries(("\"a\"", "f"), number="9999999u"), "9999999", "at most", "split"),
-    "symbol twice": Case("E-MANIFEST", with_entries(("\"a\"", "f"), ("\"a\"", "f")), "a", "once", "remove one"),
-    "empty symbol": Case("E-MANIFEST", with_entries(("\"\"", "f")), "", "1 to 127 bytes", "name"),
-    "no function": Case("E-MANIFEST", with_entries(("\"a\"", "0")), "a", "function", "function"),
-    "data for a function": Case(
-        "E-MANIFEST", with_entries(("\"a\"", "(hr_patch_fn)(void *)&data")), "0x", "executable", "HR_MODULE"
+    "too many entries": Case(
+        "E-MANIFEST", with_entries(('"a"', "f"), number="9999999u"), "9999999", "at most", "split"
     ),
-    "no name": Case("E-MANIFEST", with_entries(("\"a\"", "f"), name="0"), "0x0", "string", "HR_MODULE"),
-    "name that is no UTF-8": Case("E-MANIFEST", with_entries(("\"\\xff\"", "f")), "1 bytes", "UTF-8", "name"),
+    "symbol twice": Case("E-MANIFEST", with_entries(('"a"', "f"), ('"a"', "f")), "a", "once", "remove one"),
+    "empty symbol": Case("E-MANIFEST", with_entries(('""', "f")), "", "1 to 127 bytes", "name"),
+    "no function": Case("E-MANIFEST", with_entries(('"a"', "0")), "a", "function", "function"),
+    "data for a function": Case(
+        "E-MANIFEST", with_entries(('"a"', "(hr_patch_fn)(void *)&data")), "0x", "executable", "HR_MODULE"
+    ),
+    "no name": Case("E-MANIFEST", with_entries(('"a"', "f"), name="0"), "0x0", "string", "HR_MODULE"),
+    "name that is no UTF-8": Case("E-MANIFEST", with_entries(('"\\xff"', "f")), "1 bytes", "UTF-8", "name"),
     "unresolved symbol": Case(
         "E-SYMBOLS", built(extra="extern int nobody(void);", slots={"a": "nobody()"}), "nobody", "defined", "nobody",
         inspect=False,

@@ -37,7 +37,7 @@ RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
 def check_json(watch: Watch) -> list[Json]:
-    """Asserts the form of all that a ``--json`` watch has printed (DESIGN.md section 9), and that it is nothing else."""
+    """Asserts that a ``--json`` watch has printed what DESIGN.md section 9 names, and nothing else."""
     events = [json.loads(line) for line in watch.output.lines]
     for event in events:
         must, may = KEYS[event["event"]]
@@ -276,9 +276,11 @@ def test_a_quarantined_content_in_one_host_keeps_the_others_as_they_are(bench: B
 
 
 def copy_script(bench: Bench, *pairs: tuple[str, Path]) -> Path:
-    """A build that copies what lies aside to outputs, as slowly as linkers do it; ``fail`` beside it makes it fail."""
+    """A build that copies modules to outputs, as slowly as linkers work; a file ``fail`` beside it makes it fail."""
     script = bench.work / "build.sh"
-    lines = [f"cp {shlex.quote(str(bench.work / name))} {shlex.quote(str(output))}; sleep 0.05" for name, output in pairs]
+    lines = [
+        f"cp {shlex.quote(str(bench.work / name))} {shlex.quote(str(output))}; sleep 0.05" for name, output in pairs
+    ]
     script.write_text(
         "set -e\necho building\nif [ -e fail ]; then echo 'x.c:1: error: no' >&2; exit 9; fi\n" + "\n".join(lines)
     )
@@ -305,8 +307,8 @@ class TwoOutputs:
     def edit(self, version: int, *, on_load: str = "", bad: bool = False) -> None:
         """An edit of the sources that gives both modules this version; ``bad`` makes b.so no module at all."""
         for name in ("a", "b"):
-            options = {"slots": {name: str(version)}, "on_load": on_load if name == "b" else ""}
-            module = self.bench.module(version, name, **options)
+            hook = on_load if name == "b" else ""
+            module = self.bench.module(version, name, slots={name: str(version)}, on_load=hook)
             self.bench.put(module, f"{name}.so", self.bench.work)
         if bad:
             (self.bench.work / "b.so").write_bytes(b"no module")

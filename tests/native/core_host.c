@@ -382,7 +382,8 @@ static uint64_t total_of(const hr_slot *slot) {
     hr_message hello = {HR_WIRE_MAGIC, HR_WIRE_VERSION, HR_MSG_HELLO, sizeof(hr_hello), 1};
     hr_hello who = {"core_host"};
     int box, fd = connect_to_self();
-    CHECK(send(fd, &hello, sizeof hello, 0) == (ssize_t)sizeof hello && send(fd, &who, sizeof who, 0) == (ssize_t)sizeof who);
+    CHECK(send(fd, &hello, sizeof hello, 0) == (ssize_t)sizeof hello);
+    CHECK(send(fd, &who, sizeof who, 0) == (ssize_t)sizeof who);
     CHECK(recvmsg(fd, &envelope, 0) == (ssize_t)sizeof answer && CMSG_FIRSTHDR(&envelope));
     memcpy(&box, CMSG_DATA(CMSG_FIRSTHDR(&envelope)), sizeof box);
     CHECK(hr_box_open(box, &reader, NULL) == HR_OK);
@@ -450,6 +451,20 @@ static void fork_during_on_unload(void) {
     set(&context.hold_unload, 0);
 }
 
+/* A hook forks in our thread, which is then all that the child has: the child ends, and answers nobody. */
+static void fork_in_hook(void) {
+    hr_reply reply;
+    char body[sizeof(hr_paths) + HR_PATH_SIZE] = {1}; /* one path */
+    start("host", 0);
+    set(&context.fork_in_load, 1);
+    snprintf(body + sizeof(hr_paths), HR_PATH_SIZE, "%s/m1.so", directory);
+    int fd = connect_to_self();
+    CHECK(exchange(fd, HR_MSG_LOAD, body, sizeof body, &reply) && reply.status == HR_OK);
+    CHECK(reaped(get(&context.child)) == 0);
+    CHECK(exchange(fd, HR_MSG_LOAD, body, sizeof body, &reply) && reply.status == HR_OK);
+    close(fd);
+}
+
 /* ---- limits of the process ---- */
 
 /* Writing beyond the limit would raise SIGXFSZ, whose default is death. */
@@ -506,6 +521,7 @@ static const struct {
     {"served_child_with_threads", served_child_with_threads},
     {"descriptors_closed", descriptors_closed},
     {"fork_during_on_unload", fork_during_on_unload},
+    {"fork_in_hook", fork_in_hook},
     {"file_size_limit", file_size_limit},
     {"barrier_taken_away", barrier_taken_away},
 };

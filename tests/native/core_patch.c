@@ -1,4 +1,4 @@
-/* A patch module whose hooks count and can be held. -DVERSION=1 (less than CORE_VERSIONS) -DNAME -DSYMBOL as strings. */
+/* A patch module whose hooks count and can be held. -DVERSION=N (below CORE_VERSIONS), -DNAME and -DSYMBOL strings. */
 #include <hotreload/patch.h>
 
 #include <unistd.h>
@@ -22,6 +22,10 @@ static int32_t on_load(void *state) {
     core_context *context = state;
     __atomic_fetch_add(&context->loads[VERSION], 1, __ATOMIC_SEQ_CST);
     hold(context, &context->hold_load);
+    if (__atomic_load_n(&context->fork_in_load, __ATOMIC_SEQ_CST)) {
+        int32_t child = fork();
+        if (child != 0) __atomic_store_n(&context->child, child, __ATOMIC_SEQ_CST);
+    }
     return 0;
 }
 

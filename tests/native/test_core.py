@@ -16,7 +16,13 @@ import cbuild
 import pytest
 
 HERE = Path(__file__).resolve().parent
-MODULES = {"m1": (1, "m", "a"), "m2": (2, "m", "a"), "m3": (3, "m", "a"), "n1": (1, "n", "a"), "u1": (1, "u", "late.one")}
+MODULES = {
+    "m1": (1, "m", "a"),
+    "m2": (2, "m", "a"),
+    "m3": (3, "m", "a"),
+    "n1": (1, "n", "a"),
+    "u1": (1, "u", "late.one"),
+}
 NOT_HERE = 77  # what a scenario ends with where the system lacks what it needs
 SCENARIOS = [
     "freed_runtime",
@@ -34,6 +40,7 @@ SCENARIOS = [
     "served_child_with_threads",
     "descriptors_closed",
     "fork_during_on_unload",
+    "fork_in_hook",
     "file_size_limit",
     "barrier_taken_away",
 ]

@@ -15,7 +15,7 @@
  *     hr_declare, hr_find, hr_load,       with everything; they wait for each other
  *     hr_rollback, hr_prepare, ...
  *     hr_safepoint, hr_poll               with everything, one thread at a time; not from inside a slot call
- *     hr_serve, hr_stop                   with everything but each other
+ *     hr_serve, hr_stop                   with everything but each other; not from a module's hooks
  *     hr_runtime_free                     with nothing that uses that runtime
  *
  * A process has one dispatch table, one set of call counters and one black box. A runtime is a name space of slots in

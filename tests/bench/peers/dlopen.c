@@ -2,8 +2,8 @@
  * build output has to. With -DPOLLING it does what cr.h does about changes: stat at every tick, close, copy, open.
  *
  * The polling form is our own and follows the method of cr.h: the old library is closed before the new one is known to
- * be good, one thread. It has neither cr's crash handler nor its state transfer, and is better in one point: it compares
- * nanoseconds of the modification time (cr.h compares seconds, and never sees a second build in one of them). */
+ * be good, one thread. It has neither cr's crash handler nor its state transfer, and is better in one point: it
+ * compares nanoseconds of the modification time (cr.h compares seconds: it never sees a second build in one). */
 #define _GNU_SOURCE
 #include "harness.h"
 

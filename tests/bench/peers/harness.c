@@ -496,7 +496,7 @@ static int mode_idle(char **arguments) {
     struct rusage before, after;
     getrusage(RUSAGE_SELF, &before);
     while (now_us() < end) {
-        sleep_us(run.peer->tick_us ? run.peer->tick_us : 16667);
+        sleep_us(run.peer->tick_us ? run.peer->tick_us : 500e3); /* hosts without a tick only wait */
         if (run.peer->tick_us) tick();
         if (run.peer->tick_us && !run.peer->tick) run.peer->a(&state, 1); /* it polls inside calls */
     }
