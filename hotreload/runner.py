@@ -210,6 +210,7 @@ class Runner:
         self._jobs.put(None)
         if self._swapper.is_alive():
             self._swapper.join(END_SECONDS)
+        self._tell_last()
         if self._build and self._build.poll() is None:
             with suppress(ProcessLookupError):
                 os.killpg(self._build.pid, 15)
@@ -220,6 +221,14 @@ class Runner:
         self._publish()
         self._reporter.close()
         self._copies.close()
+
+    def _tell_last(self) -> None:
+        """What was swapped while the session was asked to end is told all the same."""
+        with suppress(Empty):
+            while True:
+                event = self._queue.get_nowait()
+                if isinstance(event, session.Offered):
+                    self._take(event)
 
     def _exit_code(self) -> int:
         child = self.state.child

@@ -35,8 +35,14 @@ class WithHost(click.Command):
 @click.argument("paths", nargs=-1, required=True, metavar="PATH... [-- HOST ARG...]", type=click.Path(path_type=Path))
 @options.host
 @click.option("--build", metavar="CMD", help="Run this shell command when sources change; swap what it built.")
-@click.option("--source", "sources", multiple=True, type=click.Path(exists=True, file_okay=False, path_type=Path),
-              metavar="DIR", help="Where --build looks for changed sources; the current directory by default.")  # fmt: skip
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where --build looks for changed sources; the current directory by default.",
+)
 @options.as_json("Print one object a line on standard output, and nothing else there.")
 @click.option("--plain", is_flag=True, help="Print timestamped lines instead of the dashboard.")
 @click.option("--no-existing", is_flag=True, help="Leave what was built before alone.")
@@ -50,7 +56,7 @@ def command(
     if as_json and plain:
         raise click.UsageError("--json and --plain exclude each other")
     started: tuple[str, ...] = context.meta.get(__name__, ())
-    if "--" in sys.argv and not started:
+    if __name__ in context.meta and not started:
         raise click.UsageError("name the host to start after --")
     dashboard = not as_json and not plain and options.interactive()
     asked = Options(

@@ -4,6 +4,8 @@
  *     latency floor MODULE...      for each module, the time that plain dlopen, dlsym and the first call take
  *
  * Times are CLOCK_MONOTONIC in ns, which all processes of a machine share. */
+#define _POSIX_C_SOURCE 200809L /* clock_gettime, nanosleep */
+
 #include <dlfcn.h>
 #include <hotreload/hotreload.h>
 #include <inttypes.h>

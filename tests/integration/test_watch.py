@@ -214,6 +214,7 @@ def test_a_module_goes_to_the_hosts_that_declare_one_of_its_slots(bench: Bench) 
     watch.event("attach", pid=theirs.pid)
     bench.put(bench.module(1, slots={"b": "1"}))
     ours.runs(a=0, b=1)
+    watch.event("swap")
     finish(watch)
     assert [event["host"]["pid"] for event in watch.events("swap")] == [ours.pid]
     assert theirs.now().values == {"c": 0}
