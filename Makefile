@@ -17,7 +17,8 @@ BUILT_FROM := pyproject.toml hotreload/__init__.py shim/CMakeLists.txt shim/cffi
 	$(wildcard shim/src/*.[ch]) $(wildcard shim/include/hotreload/*.h)
 
 C_FLAGS := -std=c11 -Wall -Wextra -Wpedantic -Werror -Ishim/include
-RUST := $(wildcard shim/rust/Cargo.toml) $(wildcard examples/*/Cargo.toml)
+RUST := $(wildcard shim/rust/Cargo.toml)
+RUST_EXAMPLES := $(wildcard examples/*/*/Cargo.toml)
 CARGO := $(shell command -v cargo)
 
 .DEFAULT_GOAL := help
@@ -48,6 +49,7 @@ ifneq ($(CARGO),)
 		cargo fmt --manifest-path $$manifest --all --check; \
 		cargo clippy --quiet --manifest-path $$manifest --all-targets -- --deny warnings; \
 	done
+	@set -e; for manifest in $(RUST_EXAMPLES); do cargo fmt --manifest-path $$manifest --check; done
 else
 	@echo "cargo is not here: Rust is not checked"
 endif

@@ -1,9 +1,17 @@
 /* A patch module whose hooks count and can be held. -DVERSION=N (below CORE_VERSIONS), -DNAME and -DSYMBOL strings. */
+#define _DEFAULT_SOURCE 1 /* usleep */
+
 #include <hotreload/patch.h>
 
 #include <unistd.h>
 
 #include "core_shared.h"
+
+#ifndef VERSION /* for `make lint` */
+#define VERSION 1
+#define NAME "core"
+#define SYMBOL "core.run"
+#endif
 
 static int32_t run(void *state, const void *input, void *output) {
     (void)state;
