@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from typing import Any, TextIO
 
 from hotreload.meter import HostView
-from hotreload.model import EventKind, Record
+from hotreload.model import Change, ChangeKind, EventKind, Record
 from hotreload.reporters.pipe import silence
 from hotreload.reporters.wording import failure_code
 from hotreload.session import State
@@ -51,13 +51,19 @@ def as_object(record: Record) -> dict[str, Any]:
         "host": host and {"pid": host.pid, "name": host.name},
         "module": module
         and {"name": module.name, "version": module.version, "build_id": module.build_id, "path": module.path},
-        "slots": [{"symbol": item.symbol, "from": item.before, "to": item.after} for item in record.changes],
+        "slots": [_slot(item) for item in record.changes],
         "code": failure_code(record),
         "reason": record.reason,
         "fix": record.fix,
         "us": dict(record.us),
     }
     return {key: value for key, value in everything.items() if value}
+
+
+def _slot(change: Change) -> dict[str, Any]:
+    """A slot that did not simply change says so: ``"undeclared": true`` or ``"kept": true``."""
+    item: dict[str, Any] = {"symbol": change.symbol, "from": change.before, "to": change.after}
+    return item if change.kind is ChangeKind.SWAPPED else {**item, change.kind.value: True}
 
 
 def rfc3339(when: float) -> str:

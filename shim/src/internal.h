@@ -182,6 +182,7 @@ hr_status hr_stage_name(hr_staged *staged, const hr_manifest *manifest, hr_failu
 void hr_stage_discard(hr_staged *staged); /* removes the file too */
 void hr_stage_unmap(hr_staged *staged);   /* keeps the file */
 hr_status hr_directory_private(const char *path, hr_failure *failure); /* makes and checks */
+void hr_stage_remove_stale(void); /* copies that dead hosts left behind */
 void hr_stage_cleanup(void); /* at exit: removes this process's copies */
 
 /* module.c */

@@ -108,7 +108,7 @@ static int lock_directory(const char *path) {
 }
 
 /* G4: directories whose owner has died, of the same name or not. */
-static void remove_stale(const char *state) {
+static void remove_stale_below(const char *state) {
     DIR *directory = opendir(state);
     if (directory == NULL) return;
     for (struct dirent *entry; (entry = readdir(directory));) {
@@ -129,7 +129,7 @@ static hr_status own_directory(hr_failure *failure) {
     char state[HR_PATH_SIZE], path[HR_PATH_SIZE];
     hr_status status = state_directory(state, sizeof state, failure);
     if (status != HR_OK) return status;
-    remove_stale(state);
+    remove_stale_below(state);
     if (!set_path(path, sizeof path, "%s/%lu", state, (unsigned long)getpid()) || strlen(path) > HR_PATH_SIZE - 320)
         return hr_fail(failure, HR_E_IO, state, NULL, NULL, "the path of the state directory is too long");
     for (int tries = 0; tries < 100; tries++) {
@@ -143,6 +143,11 @@ static hr_status own_directory(hr_failure *failure) {
         return hr_fail(failure, HR_E_IO, path, NULL, NULL, "the directory for staged modules cannot be locked");
     hr_copy_text(hr.stage_directory, sizeof hr.stage_directory, path);
     return HR_OK;
+}
+
+void hr_stage_remove_stale(void) {
+    char state[HR_PATH_SIZE];
+    if (state_directory(state, sizeof state, NULL) == HR_OK) remove_stale_below(state);
 }
 
 void hr_stage_cleanup(void) {

@@ -179,6 +179,15 @@ def test_a_swap_as_json() -> None:
     ]
 
 
+def test_kept_and_undeclared_slots_as_json() -> None:
+    changes = (Change("a", 1, 1, ChangeKind.KEPT), Change("b", 0, 1, ChangeKind.UNDECLARED))
+    (found,) = emitted(Record(EventKind.SWAP, NOW, changes=changes))
+    assert found["slots"] == [
+        {"symbol": "a", "from": 1, "to": 1, "kept": True},
+        {"symbol": "b", "from": 0, "to": 1, "undeclared": True},
+    ]
+
+
 def test_a_rejection_as_json() -> None:
     (found,) = emitted(REJECTED)
     assert found["event"] == "reject" and found["code"] == "E-ABI"
