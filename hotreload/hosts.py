@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 from hotreload import native
 from hotreload.errors import HotreloadError, NoHost
@@ -22,6 +22,7 @@ from hotreload.link import Link
 
 TERMINATE_SECONDS = 2.0
 LOGS_KEPT = 10
+LINES_TOLD = 400
 _CONTROL = re.compile(r"\x1b\[[0-9;:?<=>]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.|[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -91,12 +92,12 @@ def chosen(name: str, pid: int, wanted: Sequence[str]) -> bool:
 
 class HostProcess:
     """A host that we started. Its output comes through a pseudo-terminal, so that it arrives line by line, without
-    the program's own buffering of a pipe; it goes, raw, into the log file, and as plain lines to ``line``.
+    the program's own buffering of a pipe; it goes, raw, into the log file, and as plain lines to ``lines``.
 
     Args:
         command: Program and arguments.
         log: The file for its output.
-        line: Receives each line, on a thread of this object.
+        lines: Receives the newest lines, LINES_TOLD of 64 KiB at most, on a thread of this object.
         ended: Receives the exit code (minus the signal's number for a killed host).
 
     Raises:
@@ -108,10 +109,10 @@ class HostProcess:
         command: Sequence[str],
         log: Path,
         *,
-        line: Callable[[str], None],
+        lines: Callable[[Sequence[str]], None],
         ended: Callable[[int], None],
     ) -> None:
-        self._line = line
+        self._lines = lines
         self._ended = ended
         self._log = log.open("wb", buffering=0)
         reader, writer = pty.openpty()
@@ -123,11 +124,13 @@ class HostProcess:
         except OSError as error:
             os.close(reader)
             self._log.close()
+            log.unlink(missing_ok=True)
             fix = "name a program that exists and may be executed after --"
             raise NoHost("E-NO-HOST", f"{command[0]} cannot be started: {error.strerror}", fix=fix) from error
         finally:
             os.close(writer)
         self.pid = self._process.pid
+        self._exited = Event()
         self._reader = reader
         self._thread = Thread(target=self._read, name="hotreload-host-output", daemon=True)
         self._thread.start()
@@ -135,32 +138,43 @@ class HostProcess:
         Thread(target=self._wait, name="hotreload-host-exit", daemon=True).start()
 
     def stop(self) -> None:
-        """Ends the host: SIGTERM, and SIGKILL after two seconds."""
-        if self._process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGTERM)
-            try:
-                self._process.wait(TERMINATE_SECONDS)
-            except subprocess.TimeoutExpired:
-                with suppress(ProcessLookupError):
-                    os.killpg(self.pid, signal.SIGKILL)
-                self._process.wait()
+        """Ends the host, and what a shell that was started in its place has left behind: SIGTERM, and SIGKILL after two
+        seconds.
+        """
+        self._signal(signal.SIGTERM)
+        deadline = time.monotonic() + TERMINATE_SECONDS
+        self._exited.wait(TERMINATE_SECONDS)
+        # The terminal closes with its last user, whoever of them that is.
+        self._thread.join(max(0.0, deadline - time.monotonic()))
+        if self._thread.is_alive() or not self._exited.is_set():
+            self._signal(signal.SIGKILL)
+        self._exited.wait()
+        self._process.wait()
         self._thread.join(TERMINATE_SECONDS)
+
+    def _signal(self, number: int) -> None:
+        """To the whole group, while its number is certain to be its own: the first process is not reaped."""
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
 
     def _read(self) -> None:
         rest = ""
         for text in self._chunks():
             lines = (rest + text).split("\n")
             rest = lines.pop()[-4096:]
-            for each in lines:
-                self._line(plain(each))
+            if lines:  # of a torrent the newest: making them all plain would take the interpreter from the others
+                self._lines([plain(each) for each in lines[-LINES_TOLD:]])
         if rest:
-            self._line(plain(rest))
+            self._lines([plain(rest)])
         os.close(self._reader)
         self._log.close()
 
     def _wait(self) -> None:
-        code = self._process.wait()
+        # Only stop() reaps it: until then its number belongs to nobody else, and so does that of its group.
+        ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        code = 0 if ended is None else ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+        self._exited.set()
         self._thread.join(0.2)
         self._ended(code)
 

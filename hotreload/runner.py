@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -26,7 +27,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from tempfile import mkdtemp
 from threading import Event as Flag
-from threading import Thread, Timer, current_thread, main_thread
+from threading import Lock, Thread, Timer, current_thread, main_thread
 from typing import Protocol
 
 from hotreload import hosts, native, session
@@ -139,6 +140,8 @@ class Runner:
         self._done = False
         self._interrupted = False
         self._process: hosts.HostProcess | None = None
+        self._heard: deque[str] = deque(maxlen=session.OUTPUT_LINES_KEPT)
+        self._heard_lock = Lock()
         self._build: subprocess.Popen[bytes] | None = None
         self._copies = Copies()
         self._dirty = True
@@ -177,6 +180,9 @@ class Runner:
         if self._options.command and not self._options.build:
             self._start_host()
         self._attach_present()
+        for path in self._options.paths:
+            if not path.exists():  # perhaps a typing error
+                self._take(session.Note(f"{path} is not there yet; it is watched as soon as it appears"))
         self._watcher.start()
         if self._options.build:
             # Not before the watcher: what the first build writes would count as built before, and go out in pieces.
@@ -199,10 +205,25 @@ class Runner:
         self._process = hosts.HostProcess(
             self._options.command,
             log,
-            line=lambda line: self.send(session.ChildLine(line)),
+            lines=self._hear,
             ended=lambda code: self.send(session.ChildEnded(code)),
         )
         self.send(session.ChildStarted(self._process.pid, log))
+
+    def _hear(self, lines: Sequence[str]) -> None:
+        """Takes the host's output, on its reader's thread. What comes faster than it can be shown is left out: waiting
+        here would stop the host, and a queue of it would fill the memory and hold up modules and keys."""
+        with self._heard_lock:
+            waiting = bool(self._heard)
+            self._heard.extend(lines)
+        if not waiting:
+            self._queue.put(_Internal(self._take_output))
+
+    def _take_output(self) -> None:
+        with self._heard_lock:
+            lines = tuple(self._heard)
+            self._heard.clear()
+        self._take(session.ChildOutput(lines))
 
     def _end(self) -> None:
         self._stopping.set()

@@ -165,6 +165,8 @@ class State:
     """The newest refusal that nothing accepted has replaced: pinned on screen until then or until dismissed."""
     records: tuple[Record, ...] = ()
     """What happened, oldest first, the last RECORDS_KEPT."""
+    cleared: tuple[Record, ...] = ()
+    """What the user has cleared away, oldest first, the last RECORDS_KEPT: still the history of the slots."""
     swaps: int = 0
     rejections: int = 0
     rollbacks: int = 0
@@ -217,7 +219,7 @@ class Dismiss:
 
 @dataclass(frozen=True, slots=True)
 class Clear:
-    """Forget the records shown."""
+    """Show only what happens from now on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,10 +337,10 @@ class ChildStarted:
 
 
 @dataclass(frozen=True, slots=True)
-class ChildLine:
-    """A line of its output."""
+class ChildOutput:
+    """The newest lines of its output; of a torrent not all."""
 
-    line: str
+    lines: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,7 +373,7 @@ Event = (
     | BuildLine
     | BuildEnded
     | ChildStarted
-    | ChildLine
+    | ChildOutput
     | ChildEnded
     | Note
     | Command
@@ -771,7 +773,9 @@ class _Draft:
         if not again:  # it waits with its companions
             self.put(withheld=self.state.withheld | {wanted.output})
         elif report.code not in _UNREADABLE and output.retries == 0 and report.failure:
-            self.note(f"{_module_of(wanted).name} waits: {report.failure.reason}", self.state.hosts[pid].host)
+            failure = report.failure
+            cure = f"; {failure.fix}" if failure.fix else ""
+            self.note(f"{_module_of(wanted).name} waits: {failure.reason}{cure}", self.state.hosts[pid].host)
 
     def _aborted(self, pid: int, wanted: Wanted, report: Report, again: frozenset[Path]) -> None:
         if again:
@@ -914,10 +918,10 @@ class _Draft:
             self.put(child=replace(self.state.child, pid=event.pid, log=event.log))
             self.note(f"started pid {event.pid}: {' '.join(self.state.child.command)} (output in {event.log})")
 
-    def child_line(self, event: ChildLine) -> None:
+    def child_output(self, event: ChildOutput) -> None:
         child = self.state.child
         if child:
-            self.put(child=replace(child, lines=(*child.lines, event.line)[-OUTPUT_LINES_KEPT:]))
+            self.put(child=replace(child, lines=(*child.lines, *event.lines)[-OUTPUT_LINES_KEPT:]))
 
     def child_ended(self, event: ChildEnded) -> None:
         if self.state.child:
@@ -941,7 +945,7 @@ class _Draft:
         self.put(rejection=None)
 
     def clear(self, _: Clear) -> None:
-        self.put(records=())
+        self.put(records=(), cleared=(*self.state.cleared, *self.state.records)[-RECORDS_KEPT:])
 
     def quit(self, _: Quit) -> None:
         self.actions.append(Finish())
@@ -984,7 +988,7 @@ _HANDLERS: dict[type, Callable[[_Draft, Any], None]] = {
     BuildLine: _Draft.build_line,
     BuildEnded: _Draft.build_ended,
     ChildStarted: _Draft.child_started,
-    ChildLine: _Draft.child_line,
+    ChildOutput: _Draft.child_output,
     ChildEnded: _Draft.child_ended,
     RollBack: _Draft.roll_back,
     TogglePause: _Draft.toggle_pause,

@@ -71,6 +71,7 @@ Signature = tuple[int, int, int, int, int]
 """Device, inode, size in bytes, modification and change time in ns: says "look again", never "the same content"."""
 
 _TRUNCATED = "E-TRUNCATED"
+_DENIED = "E-DENIED"
 
 
 class Probe(Protocol):
@@ -412,6 +413,16 @@ def _signature(path: Path) -> Signature | None:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
+def _surroundings(path: Path) -> tuple[tuple[int, ...], ...]:
+    """Owner, permissions and change time of the directory that a file is named in, and of the one it lies in."""
+    found: list[tuple[int, ...]] = []
+    for directory in (path.parent, Path(os.path.realpath(path)).parent):
+        with suppress(OSError):
+            status = directory.stat()
+            found.append((status.st_dev, status.st_ino, status.st_uid, status.st_mode, status.st_ctime_ns))
+    return tuple(found)
+
+
 @dataclass(slots=True)
 class _Wait:
     """A file that has not settled. Times are ``time.monotonic()``."""
@@ -433,6 +444,8 @@ class _Output:
     racy: bool = False
     delivered: object = None
     """Identity of the last candidate: its content, or what was refused and why."""
+    denied_in: tuple[tuple[int, ...], ...] = ()
+    """For E-DENIED: the state of its directories then. Their permissions are mended without touching the file."""
     wait: _Wait | None = None
 
 
@@ -457,6 +470,8 @@ class _Ledger:
             return None
         output.judged = signature
         output.racy = abs(time.time() - max(signature[3:]) / 1e9) < RACY_SECONDS
+        denied = isinstance(verdict, Failure) and verdict.code == _DENIED
+        output.denied_in = _surroundings(path) if denied else ()
         return self._news(path, signature, output, verdict)
 
     def judged_as(self, path: Path, signature: Signature | None) -> bool:
@@ -469,7 +484,7 @@ class _Ledger:
         if output is None or output.judged != signature:
             return True
         racy, output.racy = output.racy, False
-        return racy
+        return racy or (bool(output.denied_in) and output.denied_in != _surroundings(path))
 
     def renew(self, path: Path) -> None:
         """An event came for the file: if it is unfinished, the retries begin again."""

@@ -15,6 +15,7 @@ from hotreload.commands import COMMANDS, options
 from hotreload.commands.watch import reporter
 from hotreload.director import Director
 from hotreload.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK
+from hotreload.model import EventKind, Record
 from hotreload.runner import Options, Runner
 from hotreload.session import Note
 from hotreload.workshop import Workshop
@@ -76,15 +77,20 @@ def present(workshop: Workshop, *, manual: bool, dashboard: bool, color: str) ->
     runner = Runner(
         asked,
         reporter(as_json=False, dashboard=dashboard, color=color),
-        observe=lambda record: director.observe(record),
+        observe=lambda record: invite(record) if manual else director.observe(record),
     )
 
     def log() -> Path | None:
         return runner.state.child.log if runner.state.child else None
 
     director = Director(workshop, demo.UNHURRIED if dashboard else demo.BRISK, log, runner.send)
+
+    def invite(record: Record) -> None:
+        # Not before the host runs: all that is said until then would push it out of sight.
+        if record.kind is EventKind.ATTACH:
+            runner.send(Note(f"edit {workshop.source}: every save is built and swapped"))
+
     if manual:
-        runner.send(Note(f"edit {workshop.source}: every save is built and swapped"))
         return runner.run()
     director.start()
     try:

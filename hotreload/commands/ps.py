@@ -16,7 +16,8 @@ from hotreload.reporters.answers import print_hosts
 @options.as_json("Print a list of objects.")
 @options.color
 def command(wanted: tuple[str, ...], as_json: bool, color: str) -> int:
-    links = Finder().connect(wanted)
+    # Without a name, none at all is an answer too.
+    links = Finder().require(wanted) if wanted else Finder().connect()
     snapshots = [link.snapshot(time.monotonic()) for link in links]
     print_hosts(snapshots, None if as_json else options.console(color), now=time.time())
     return 0

@@ -24,6 +24,9 @@ class WithHost(click.Command):
             args = args[:at]
         return super().parse_args(ctx, args)
 
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return [*super().collect_usage_pieces(ctx), "[-- HOST ARG...]"]
+
 
 @click.command(
     name="watch",
@@ -32,7 +35,7 @@ class WithHost(click.Command):
     + "\n\nPATH is a directory of build outputs, or a module. HOST ARG... after -- is started, and ended at the end.",
     options_metavar="[OPTIONS]",
 )
-@click.argument("paths", nargs=-1, required=True, metavar="PATH... [-- HOST ARG...]", type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path))
 @options.host
 @click.option("--build", metavar="CMD", help="Run this shell command when sources change; swap what it built.")
 @click.option(

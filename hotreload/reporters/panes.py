@@ -26,6 +26,8 @@ class Pane:
     most: int
     draw: Callable[[int], list[Line]]
     tone: str = "frame"
+    stretches: bool = False
+    """Takes the rows that no other pane has a use for."""
 
 
 def share(panes: Sequence[Pane], height: int) -> list[tuple[Pane, int]]:
@@ -40,18 +42,21 @@ def share(panes: Sequence[Pane], height: int) -> list[tuple[Pane, int]]:
         more = max(0, min(panes[index].comfortable - granted[index], height))
         granted[index] += more
         height -= more
-    _grow(granted, panes, height)
+    height = _grow(granted, panes, height)
+    for index in [index for index in granted if panes[index].stretches][:1]:
+        granted[index] += height
     return [(panes[index], granted[index]) for index in sorted(granted)]
 
 
-def _grow(granted: dict[int, int], panes: Sequence[Pane], height: int) -> None:
-    """Hand out what is left row by row, so that two panes that could fill the screen get the same."""
+def _grow(granted: dict[int, int], panes: Sequence[Pane], height: int) -> int:
+    """Hand out what is left row by row, so that two panes that could fill the screen get the same. Returns the rest."""
     hungry = [index for index in granted if granted[index] < panes[index].most]
     while height > 0 and hungry:
         for index in hungry[:height]:
             granted[index] += 1
             height -= 1
         hungry = [index for index in hungry if granted[index] < panes[index].most]
+    return height
 
 
 def rule(start: str, title: Sequence[Run], note: Sequence[Run], end: str, width: int, tone: str = "frame") -> Line:

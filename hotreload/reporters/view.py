@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 from hotreload.meter import BUCKETS, HostView
 from hotreload.model import Change, EventKind, Module, Record, SlotRecord, SlotState, WatchMode
@@ -166,7 +166,16 @@ def _compact(scene: Scene, width: int, height: int) -> list[Line]:
 
 
 def _tiny(scene: Scene, width: int, height: int) -> list[Line]:
-    """The most important fact first, as one line may be all there is."""
+    """The most important fact first, as one line may be all there is. Help and details take the place of the rest."""
+    lines: list[Line] = _help_lines(scene) if scene.ui.help else _tiny_facts(scene, width, height)
+    if height > 1 and (scene.ui.help or scene.ui.details or height > len(lines)):
+        lines = lines[: height - 1]
+        lines += [[] for _ in range(height - 1 - len(lines))]
+        lines.append(_footer(scene, width))
+    return lines
+
+
+def _tiny_facts(scene: Scene, width: int, height: int) -> list[Line]:
     state, lines = scene.state, list[Line]()
     if state.rejection:
         code = failure_code(state.rejection) or "REJECTED"
@@ -174,17 +183,17 @@ def _tiny(scene: Scene, width: int, height: int) -> list[Line]:
     lines.append(_tiny_status(scene))
     if scene.view and scene.selected is not None:
         slot = scene.view.snapshot.slots[scene.selected]
+        if scene.ui.details:
+            return lines + _facts(scene, scene.view, scene.selected, slot, _past(scene, slot), width)
         rate = _rate_text(scene, scene.selected)
         spark = sparkline(scene.view.meter.history(scene.selected), 6)
         room = width - width_of(rate) - 8
         lines.append([("strong", cut_middle(clean(slot.symbol), room)), ("", f" {rate} "), ("spark", spark)])
-    if state.records:
-        record = state.records[-1]
+    # Newest first, and no retirement: it follows every swap and would hide it.
+    told = (record for record in reversed(state.records) if record.kind is not EventKind.RETIRE)
+    for record in islice(told, max(1, height - 1 - len(lines))):
         kind: Run = (_tone(record), record.kind.value)
         lines.append([("faint", clock(record.time) + " "), kind, ("", f" {what(record)}")])
-    if height > len(lines):
-        lines += [[] for _ in range(height - 1 - len(lines))]
-        lines.append(_footer(scene, width))
     return lines
 
 
@@ -254,7 +263,8 @@ def _watching(scene: Scene, width: int) -> Line:
     if not directories:
         runs.append(("warn", "no directory"))
     room = max(8, (width - 10) // max(1, min(2, len(directories))) - 11)
-    for place in directories[:2]:
+    # A directory that is missing may be a typing error: it is never among those that are only counted.
+    for place in sorted(directories, key=lambda place: place.mode is not WatchMode.WAITING)[:2]:
         runs.append(("strong", cut_start(clean(str(place.path)), room)))
         if place.mode is WatchMode.WAITING:
             runs.append(("warn", " not there yet"))
@@ -377,10 +387,16 @@ def _panes(scene: Scene, inner: int, compact: bool) -> list[Pane]:
 
 
 def _help_panes(scene: Scene) -> list[Pane]:
+    lines = _help_lines(scene)
+    return [Pane([("title", "help")], [], 0, 1, len(lines), len(lines), lambda rows: lines[:rows])]
+
+
+def _help_lines(scene: Scene) -> list[Line]:
+    started = "; the host started here ends, others go on" if scene.state.child else "; hosts go on as they are"
     lines: list[Line] = [
         [("key", f"{keys:<12}"), ("", text)]
         for keys, text in (
-            ("q", "quit; hosts go on running what they run"),
+            ("q", f"quit{started}"),
             ("↑ ↓  j k", "select a slot; Esc goes back to the newest swap"),
             ("Enter", "the selected slot's history"),
             ("b", "roll back: commit the previous code again, and quarantine this one"),
@@ -399,7 +415,7 @@ def _help_panes(scene: Scene) -> list[Pane]:
     lines.append([("warn", "◆ probation"), ("", "   just swapped, the guard still watches it")])
     lines.append([("warn", "? undeclared"), ("", "  a module brought it, no host slot declares it")])
     lines.append([("bad", "✗"), ("", "             its newest module was rejected; it runs what it ran before")])
-    return [Pane([("title", "help")], [], 0, 1, len(lines), len(lines), lambda rows: lines[:rows])]
+    return lines
 
 
 # -- slots
@@ -470,7 +486,8 @@ def _columns(slots: Sequence[SlotRecord], inner: int) -> _Columns:
     module = 8 if inner >= 70 else 0
     fixed = 2 + gap + version + (gap + module if module else 0) + gap + state + gap + 7 + (3 * gap + 15) * counts
     spare = inner - fixed - min(name, 14)
-    spark = next((size for size in (15, 10, 8) if spare >= gap + size + (size == 15) * (min(name, 18) - 14)), 0)
+    longer = max(0, min(name, 18) - 14)
+    spark = next((size for size in (15, 10, 8) if spare >= gap + size + (size == 15) * longer), 0)
     spare -= gap + spark if spark else 0
     slot = min(name, min(name, 14) + max(0, spare))
     spare = inner - fixed - (gap + spark if spark else 0) - slot
@@ -660,7 +677,7 @@ def _child_pane(scene: Scene, inner: int) -> Pane | None:
     def draw(rows: int) -> list[Line]:
         return [[("", clean(line))] for line in child.lines[-rows:]] or [[("faint", "no output yet")]]
 
-    return Pane(title, note, 4, 2, min(5, max(2, len(child.lines))), 12, draw)
+    return Pane(title, note, 4, 2, min(5, max(2, len(child.lines))), 12, draw, stretches=True)
 
 
 def _exit(code: int) -> str:
@@ -729,7 +746,7 @@ def _past(scene: Scene, slot: SlotRecord) -> list[tuple[Record, Change]]:
     """The remembered commits of this host that changed the slot, oldest first."""
     found: list[tuple[Record, Change]] = []
     searched = 0
-    for record in reversed(scene.state.records):
+    for record in chain(reversed(scene.state.records), reversed(scene.state.cleared)):
         if searched >= _SEARCHED or len(found) >= slot.swaps:
             break
         if record.kind not in (EventKind.SWAP, EventKind.ROLLBACK, EventKind.CRASH) or not record.changes:
@@ -788,10 +805,11 @@ def _history(scene: Scene, slot: SlotRecord, past: Sequence[tuple[Record, Change
 def _event_pane(scene: Scene, inner: int) -> Pane:
     records, scroll = scene.state.records, min(scene.ui.scroll, max(0, len(scene.state.records) - 1))
     several = len(scene.state.hosts) > 1
+    nothing = "nothing has happened since they were cleared" if scene.state.cleared else "nothing has happened yet"
 
     def draw(rows: int) -> list[Line]:
         shown = records[max(0, len(records) - scroll - rows) : len(records) - scroll]
-        return [_event_line(record, inner, several) for record in shown] or [[("faint", "nothing has happened yet")]]
+        return [_event_line(record, inner, several) for record in shown] or [[("faint", nothing)]]
 
     note: list[Run] = [("warn", f"{scroll} newer below")] if scroll else [("faint", "newest last")]
     return Pane([("title", "events")], note, 2, 2, min(6, max(2, len(records))), max(2, len(records)), draw)

@@ -94,6 +94,8 @@ def module_title(module: Module) -> str:
     """A module by name, its manifest's version and its content: ``synth v8 a1f3c09e``."""
     if not module.name:
         return clean(module.path.rpartition("/")[2])
+    if not module.build_id and not module.content:  # known by name only, as one that is to be rolled back
+        return clean(module.name)
     return f"{clean(module.name)} v{module.version} {module.short_id}"
 
 
@@ -118,7 +120,7 @@ def changes(items: Sequence[Change], most: int = 4) -> str:
 
 def what(record: Record) -> str:
     """A record's sentence, without its time, kind, code, slots and numbers."""
-    parts = [module_title(record.module)] if record.module else []
+    parts = list(filter(None, [module_title(record.module)])) if record.module else []
     if record.kind in (EventKind.ATTACH, EventKind.DETACH) and record.host:
         parts = [host_title(record.host)]
     if record.reason:

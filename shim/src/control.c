@@ -31,6 +31,7 @@
 #include <unistd.h>
 
 #define CLIENTS 32
+#define BACKLOG 128
 #define GRACE_TICK_MS 10
 #define SEND_TIMEOUT_S 5
 #define ACCEPT_PAUSE_NS 100000000u
@@ -338,21 +339,23 @@ static void close_client(hr_client *client) {
     memset(&control.clients[control.client_count], 0, sizeof control.clients[0]);
 }
 
-static void accept_client(void) {
+/* False: nobody else waits, or nobody can be taken now. */
+static bool accept_client(void) {
     int fd = accept4(control.listener, NULL, NULL, SOCK_CLOEXEC);
     if (fd < 0) {
         /* Out of descriptors or memory: the peer stays in the queue, and to look again at once would cost a core. */
         if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
             control.accept_after = hr_monotonic_ns() + ACCEPT_PAUSE_NS;
-        return;
+        return false;
     }
     if (!hr_platform_peer_is_user(fd) || control.client_count == CLIENTS) { /* K2 */
         close(fd);
-        return;
+        return true;
     }
     struct timeval patience = {SEND_TIMEOUT_S, 0}; /* a stopped peer must not stop the host's service for ever */
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
     control.clients[control.client_count++] = (hr_client){.fd = fd, .number = ++control.client_numbers};
+    return true;
 }
 
 /* The header is valid and of this version; an older or newer tool is told so before it is dropped. */
@@ -440,7 +443,7 @@ static int engine_step(int timeout_ms) {
         if (!alive) close_client(&control.clients[i]);
         clients = control.client_count;
     }
-    if (waits[1].revents) accept_client();
+    for (int burst = 0; waits[1].revents && burst < BACKLOG && accept_client();) burst++;
     return served;
 }
 
@@ -515,7 +518,7 @@ static hr_status listen_at(const char *directory, hr_failure *failure) {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     unlink(binding);
     if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) != 0 || chmod(binding, 0600) != 0 ||
-        listen(fd, 16) != 0 || rename(binding, path) != 0) {
+        listen(fd, BACKLOG) != 0 || rename(binding, path) != 0) {
         hr_fail(failure, HR_E_IO, strerror(errno), NULL, NULL, "the socket %s cannot be made", path);
         if (fd >= 0) close(fd);
         unlink(binding);

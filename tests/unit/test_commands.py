@@ -93,6 +93,21 @@ def test_each_command_is_one_file(name: str, capsys: pytest.CaptureFixture[str])
     assert commands.COMMANDS[name] in " ".join(shown.split())
 
 
+def test_ps_without_the_host_asked_for_is_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert commands.main(["ps"]) == errors.EXIT_OK
+    assert commands.main(["ps", "--host", "nobody"]) == errors.EXIT_NO_HOST
+    assert "matches nobody" in capsys.readouterr().err
+
+
+def test_the_usage_of_watch_names_the_host_to_start(capsys: pytest.CaptureFixture[str]) -> None:
+    assert commands.main(["watch"]) == errors.EXIT_USAGE
+    found = capsys.readouterr().err
+    assert "watch [OPTIONS] PATH... [-- HOST ARG...]\n" in found and "Missing argument 'PATH...'" in found
+
+
 def test_misspelt_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert commands.main(["wacth"]) == errors.EXIT_USAGE
     assert "Did you mean 'watch'?" in capsys.readouterr().err

@@ -488,8 +488,8 @@ def test_half_requests_of_many_tools(host: RealHost, module: Path) -> None:
             raw.sendall(whole[: number * 40])
         assert is_well(host), "those that wait hold nobody up"
         held[7].sendall(whole[7 * 40 :])
-        _, length, _ = native.parse_header(held[7].recv(native.HEADER_SIZE, socket.MSG_WAITALL))
-        assert native.parse_reply(held[7].recv(length, socket.MSG_WAITALL)).code == "ok"
+        _, length, _ = native.parse_header(exactly(held[7], native.HEADER_SIZE))
+        assert native.parse_reply(exactly(held[7], length)).code == "ok"
     assert host.call() == 7
 
 

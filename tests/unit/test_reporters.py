@@ -68,6 +68,12 @@ def test_a_swap_says_module_host_slots_and_times() -> None:
     )
 
 
+def test_a_module_of_which_only_the_name_is_known_gets_no_made_up_numbers() -> None:
+    for name, start in (("synth", "E-NO-PREVIOUS; synth  no such"), ("", "E-NO-PREVIOUS; no such")):
+        (line,) = plain(replace(REJECTED, module=Module(name, 0, "", ""), code="E-NO-PREVIOUS", reason="no such"))
+        assert line.startswith(f"14:04:19 REJECT    {start};")
+
+
 def test_a_rejection_says_why_what_and_how_to_mend_it() -> None:
     (line,) = plain(REJECTED)
     assert line.startswith("14:04:19 REJECT    E-ABI; synth v8 e81012f4  the module's ABI version is not the host's;")

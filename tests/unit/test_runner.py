@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event, Thread
 
 import pytest
 
+from hotreload import session
+from hotreload.errors import NoHost
+from hotreload.hosts import HostProcess
 from hotreload.model import OK, SAME, Failure, Host, Module, Report, Settled
 from hotreload.native import Reply
-from hotreload.runner import COPIES_KEPT, Copies, stamps, transact
-from hotreload.session import Outcome, Transaction, Wanted
+from hotreload.runner import COPIES_KEPT, Copies, Options, Runner, stamps, transact
+from hotreload.session import Outcome, Quit, Transaction, Wanted
 from hotreload.testing import FakeLink
 from hotreload.watcher import Watcher
 
@@ -219,3 +223,104 @@ def test_a_rescan_does_not_wait_for_a_writer_for_ever(tmp_path: Path) -> None:
             assert done.wait(LONG)
     finally:
         watcher.stop()
+
+
+# ---- the host that we start ----
+
+
+def test_what_a_shell_started_ends_with_it(tmp_path: Path) -> None:
+    """``-- sh -c 'host &'``: the shell is gone long before the session ends."""
+    seen: list[int | str] = []
+    said, ended = Event(), Event()
+    process = HostProcess(
+        ["sh", "-c", "sleep 1000 & echo $!; exit 3"],
+        tmp_path / "log",
+        lines=lambda lines: (seen.extend(lines), said.set()),  # type: ignore[func-returns-value]
+        ended=lambda code: (seen.append(code), ended.set()),  # type: ignore[func-returns-value]
+    )
+    assert said.wait(LONG) and ended.wait(LONG)
+    assert seen[1] == 3
+    child = Path("/proc") / str(seen[0])
+    assert child.exists()
+    process.stop()
+    # Whoever adopts it reaps it; a process that is about to vanish has given up its terminal before.
+    deadline = time.monotonic() + LONG
+    while child.exists() and " Z " not in (child / "stat").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("script", "code"), [("exit 7", 7), ("kill -SEGV $$", -11), ("exit 0", 0)])
+def test_how_the_host_ended_is_told(tmp_path: Path, script: str, code: int) -> None:
+    codes: list[int] = []
+    ended = Event()
+    process = HostProcess(
+        ["sh", "-c", script],
+        tmp_path / "log",
+        lines=lambda lines: None,
+        ended=lambda code: (codes.append(code), ended.set()),  # type: ignore[func-returns-value]
+    )
+    assert ended.wait(LONG) and codes == [code]
+    process.stop()
+
+
+def test_a_host_that_ignores_the_request_to_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hotreload.hosts.TERMINATE_SECONDS", 0.3)
+    said, codes = Event(), list[int]()
+    process = HostProcess(
+        ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done"],
+        tmp_path / "log",
+        lines=lambda lines: said.set(),
+        ended=codes.append,
+    )
+    assert said.wait(LONG)
+    process.stop()
+    assert not (Path("/proc") / str(process.pid)).exists()
+
+
+def test_a_host_that_cannot_be_started_leaves_no_log(tmp_path: Path) -> None:
+    with pytest.raises(NoHost):
+        HostProcess([str(tmp_path / "none")], tmp_path / "log", lines=lambda lines: None, ended=lambda code: None)
+    assert not (tmp_path / "log").exists()
+
+
+def test_a_torrent_of_output_neither_fills_the_memory_nor_holds_up_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without bounds the queue grew by 10 MB a second, and no module and no key came through any more."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    tmp_path.chmod(0o700)
+    quiet = Quiet()
+    runner = Runner(Options((tmp_path,), command=("yes", "a line of a host that prints without a pause")), quiet)
+    ended = Thread(target=runner.run)
+    ended.start()
+    try:
+        deadline = time.monotonic() + LONG
+        while not (runner.state.child and runner.state.child.lines):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        waiting = []
+        for _ in range(20):
+            time.sleep(0.05)
+            waiting.append(runner._queue.qsize())
+        assert max(waiting) < 20, waiting
+    finally:
+        runner.send(Quit())
+        ended.join(LONG)
+    assert not ended.is_alive()
+    assert len(runner.state.child.lines) == session.OUTPUT_LINES_KEPT
+
+
+class Quiet:
+    """A reporter that says nothing."""
+
+    broken = False
+
+    def __call__(self, send: object) -> Quiet:
+        return self
+
+    def start(self) -> None: ...
+    def update(self, state: object, hosts: object) -> None: ...
+    def record(self, record: object) -> None: ...
+    def close(self) -> None: ...

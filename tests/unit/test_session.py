@@ -36,7 +36,7 @@ from hotreload.session import (
     BuildLine,
     BuildPhase,
     ChildEnded,
-    ChildLine,
+    ChildOutput,
     ChildStarted,
     Clear,
     Dismiss,
@@ -630,7 +630,7 @@ def test_a_host_that_is_not_at_its_safe_point_is_asked_again_and_the_user_told()
     world.retry(world.answer({A: "E-SAFE-POINT"}))
     assert world.offers == {1: {A: 2}}
     assert [each.reason for each in world.state.records if each.kind is EventKind.NOTE] == [
-        "a waits: refused with E-SAFE-POINT"
+        "a waits: refused with E-SAFE-POINT; fix"
     ]
 
 
@@ -766,7 +766,7 @@ def test_small_commands() -> None:
     world.send(Note("hello"))
     assert world.records == [("note", "", "")]
     world.send(Clear())
-    assert world.state.records == ()
+    assert world.state.records == () and [each.reason for each in world.state.cleared] == ["hello"]
     assert world.send(Quit()) == [Finish()]
     assert world.send(Rebuild()) == [], "there is no build command"
 
@@ -777,6 +777,10 @@ def test_records_are_bounded() -> None:
         world.send(Note(str(number)))
     assert len(world.state.records) == session.RECORDS_KEPT
     assert world.state.records[-1].reason == str(session.RECORDS_KEPT + 49)
+    world.send(Clear())
+    world.send(Note("one more"))
+    world.send(Clear())
+    assert len(world.state.cleared) == session.RECORDS_KEPT and world.state.cleared[-1].reason == "one more"
 
 
 # ---- directories and unfinished outputs ----
@@ -927,7 +931,7 @@ def test_the_host_that_was_started_here(code: int, told: str) -> None:
     child = world.state.child
     assert child and (child.pid, child.log, child.exit_code) == (77, Path("/log"), None)
     assert "./host --fast" in world.state.records[-1].reason
-    world.send(*(ChildLine(str(number)) for number in range(session.OUTPUT_LINES_KEPT + 9)))
+    world.send(*(ChildOutput((str(number),)) for number in range(session.OUTPUT_LINES_KEPT + 9)))
     assert world.state.child and len(world.state.child.lines) == session.OUTPUT_LINES_KEPT
     world.send(ChildEnded(code))
     assert world.state.child.exit_code == code and told in world.state.records[-1].reason
@@ -936,7 +940,7 @@ def test_the_host_that_was_started_here(code: int, told: str) -> None:
 def test_events_of_what_was_not_asked_for_change_nothing() -> None:
     world = World()
     before = world.state
-    world.send(ChildLine("x"), ChildStarted(1, Path("/l")), ChildEnded(0), BuildLine("x"), BuildEnded(0, 1.0))
+    world.send(ChildOutput(("x",)), ChildStarted(1, Path("/l")), ChildEnded(0), BuildLine("x"), BuildEnded(0, 1.0))
     assert world.state == before
 
 

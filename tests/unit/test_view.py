@@ -220,6 +220,8 @@ def test_a_pause_is_seen(size: tuple[int, int]) -> None:
 def test_directories_say_how_they_are_watched() -> None:
     places = (directory(), Directory(Path("build"), WatchMode.WAITING), Directory(Path("x"), WatchMode.POLLING))
     first = lines(session(directories=places, settling=(Path("build/libk.so"),)), one(synth()), 140)[1]
+    missing = (directory(), Directory(Path("y"), WatchMode.INOTIFY), Directory(Path("typo"), WatchMode.WAITING))
+    assert "typo not there yet" in lines(session(directories=missing), one(synth()))[1]
     assert "target/release inotify" in first and "build not there yet" in first and "and 1 more" in first
     assert "settling libk.so" in first
     assert "no directory" in lines(State(), {})[1]
@@ -269,6 +271,17 @@ def test_details_show_the_slot_s_history() -> None:
     assert row(compact, "called")
 
 
+def test_cleared_events_are_still_the_slot_s_history() -> None:
+    past = session().records
+    for form in (Ui(), Ui(details=True)):
+        before, after = (
+            lines(replace(session(), records=shown, cleared=gone), one(synth()), ui=form)
+            for shown, gone in ((past, ()), ((), past))
+        )
+        assert row(before, "versions") == row(after, "versions") and row(before, "last") == row(after, "last")
+    assert "since they were cleared" in "\n".join(after)
+
+
 def test_a_rolled_back_slot_says_so() -> None:
     back = Record(EventKind.ROLLBACK, NOW - 1, HOST, SYNTH, (Change("a", 1, 2),), us=STEPS)
     first = replace(SWAPPED, changes=(Change("a", 0, 1),))
@@ -297,6 +310,8 @@ def test_help_explains_every_sign_and_key() -> None:
     for word in ("○ fallback", "● live", "◆ probation", "? undeclared", "roll back", "pause", "filter", "Tab"):
         assert word in found
     assert text(session(), one(synth()), 60, 15, Ui(help=True)).count("quit") >= 1
+    assert "the host started here ends" not in found
+    assert "the host started here ends" in text(session(child=child()), one(synth()), ui=Ui(help=True))
 
 
 # ---- slots ----
@@ -364,6 +379,15 @@ def test_long_and_wide_names_stay_in_their_columns(size: tuple[int, int]) -> Non
         assert len(rows) == 5 and any("very::" in line and "…" in line and "tail" in line for line in rows)
 
 
+@pytest.mark.parametrize("width", range(80, 111))
+def test_no_column_is_cut_off(width: int) -> None:
+    """The numbers at the end, however short the names are, as those take what the sparkline wants."""
+    for name in ("x", "counter.add", "a.name.of.13", "a.name.of.15.c", "a.name.of.18.cells"):
+        screen = lines(session(), one(view([slot(name, 0, 1, SYNTH, since=NOW)], [lambda second: 3])), width, 20)
+        assert any(line.endswith(" IN │") for line in screen), name
+        assert any("● live" in line and line.endswith(" 0 │") for line in screen), name
+
+
 def test_more_counters_than_slots_or_fewer_do_not_crash_the_screen() -> None:
     """A snapshot is read while the host runs: the meter may know fewer rows than the newest slots."""
     slots = (slot("a", 0), slot("b", 1))
@@ -386,6 +410,23 @@ def test_every_size_is_filled_exactly() -> None:
     widths, heights = (0, 1, 2, 5, 12, 39, 40, 41, 79, 80, 81, 200), (0, 1, 2, 3, 5, 6, 7, 8, 19, 20, 21, 70)
     for (state, hosts, ui), width, height in itertools.product(scenes, widths, heights):
         lines(state, hosts, width, height, ui)
+
+
+def test_the_smallest_form_answers_every_key_that_it_offers() -> None:
+    assert "quit" in lines(session(), one(synth()), 30, 5, Ui(help=True))[0]
+    screen = lines(session(), one(synth()), 30, 5, Ui(details=True))
+    assert row(screen, "called") and "Esc less" in screen[-1]
+
+
+def test_the_smallest_form_shows_the_swap_and_not_what_it_retired() -> None:
+    retired = Record(EventKind.RETIRE, NOW, HOST, OLD)
+    screen = lines(session(records=(SWAPPED, retired)), one(synth()), 30, 5)
+    assert "swap" in screen[2] and "retire" not in "\n".join(screen)
+
+
+def test_a_large_screen_is_given_to_the_host_s_output() -> None:
+    state = session(child=replace(child(), lines=tuple(f"line {number}" for number in range(100))))
+    assert sum("│ line " in line for line in lines(state, one(synth()), 100, 70)) > 20
 
 
 def test_the_smallest_form_puts_the_most_important_first() -> None:

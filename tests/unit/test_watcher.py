@@ -383,6 +383,25 @@ def test_permissions_that_are_set_last_are_no_refusal(
     assert log.version() == 1
 
 
+def test_the_permissions_of_a_directory_are_mended_without_another_build(
+    tmp_path: Path, log: Log, watch: Callable[..., Watcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Wary(Toy):
+        def settled(self, path: Path) -> Failure | None:
+            open_to_all = path.parent.stat().st_mode & 0o022
+            return Failure("E-DENIED", "others may write to the directory") if open_to_all else super().settled(path)
+
+    monkeypatch.setattr(module, "REFUSAL_SECONDS", 0.01)
+    monkeypatch.setattr(Watcher, "sweep_seconds", 0.05)
+    tmp_path.chmod(0o775)
+    watch(tmp_path, probe=Wary())
+    replace(tmp_path / "a.so", "1")
+    refused = log.candidate()
+    assert refused.failure and refused.failure.code == "E-DENIED"
+    tmp_path.chmod(0o755)
+    assert log.version() == 1
+
+
 def test_a_file_that_takes_long_is_reported_and_taken_back(
     tmp_path: Path, log: Log, watch: Callable[..., Watcher], monkeypatch: pytest.MonkeyPatch
 ) -> None:
