@@ -25,7 +25,7 @@ CARGO := $(shell command -v cargo)
 .PHONY: help demo test lint format bench sanitize fuzz docs clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## Watch a running C program change its behaviour, then a Rust one where cargo is there
 	$(BIN)/hotreload demo
@@ -91,7 +91,7 @@ endif
 
 clean: ## Remove all that make and the builds have created
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
-	rm -rf shim/rust/target examples/*/target examples/*/build
+	rm -rf shim/rust/target examples/*/target examples/*/*/target examples/*/build tests/bench/peers/build
 	find hotreload shim tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -241,17 +241,22 @@ void hr_blackbox_rebuild(void) {
 
 static void write_changes(hr_event *event, const hr_report *report) {
     size_t used = 0;
+    bool full = false;
     event->slots = 0;
     event->changes[0] = 0;
     for (uint32_t i = 0; i < report->change_count; i++) {
         const hr_change *change = &report->changes[i];
         if (change->kind == HR_CHANGE_KEPT) continue;
         event->slots++;
+        if (full) continue; /* 4,096 of them would cost a millisecond to format for nothing */
         size_t room = sizeof event->changes - used;
         int length = snprintf(event->changes + used, room, "%s\t%llu\t%llu\n", change->symbol,
                               (unsigned long long)change->from, (unsigned long long)change->to);
         if (length > 0 && (size_t)length < room) used += (size_t)length;
-        else event->changes[used] = 0;
+        else {
+            event->changes[used] = 0;
+            full = true;
+        }
     }
 }
 

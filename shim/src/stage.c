@@ -134,11 +134,12 @@ static hr_status own_directory(hr_failure *failure) {
         return hr_fail(failure, HR_E_IO, state, NULL, NULL, "the path of the state directory is too long");
     for (int tries = 0; tries < 100; tries++) {
         status = hr_directory_private(path, failure);
-        if (status != HR_OK) return status;
-        hr.stage_lock = lock_directory(path);
-        if (hr.stage_lock >= 0) break; /* or a cleaner has it: again */
+        if (status == HR_E_DENIED) return status;
+        if (status == HR_OK) hr.stage_lock = lock_directory(path);
+        if (hr.stage_lock >= 0) break; /* or another host's cleaner has it, or has just removed it: again */
         usleep(1000);
     }
+    if (status != HR_OK) return status;
     if (hr.stage_lock < 0)
         return hr_fail(failure, HR_E_IO, path, NULL, NULL, "the directory for staged modules cannot be locked");
     hr_copy_text(hr.stage_directory, sizeof hr.stage_directory, path);

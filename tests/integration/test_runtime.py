@@ -784,3 +784,33 @@ def test_polling_takes_no_longer_than_it_says(runtime: Runtime) -> None:
     runtime.serve("poll", poll=True)
     assert runtime.poll(-1.0) == 0 and runtime.poll(0.01) == 0
     runtime.safepoint()
+
+
+def test_many_hosts_load_their_first_module_at_once(build_module: BuildModule, tmp_path: Path) -> None:
+    """Each makes its own directory while the others remove those of dead hosts."""
+    module = build_module(
+        "crowd", 1, "static int32_t f(void *s, const void *i, void *o) { return 1; }", {"crowd.f": "f"}
+    )
+    program = (
+        "import sys, hotreload\n"
+        "runtime = hotreload.Runtime()\n"
+        "sys.stdin.readline()\n"
+        f"print(runtime.load_module({str(module)!r}).code)\n"
+    )
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
+    hosts = [
+        subprocess.Popen(
+            [sys.executable, "-c", program],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for _ in range(12)
+    ]
+    for host in hosts:
+        assert host.stdin
+        host.stdin.write("\n")
+        host.stdin.flush()
+    assert [host.communicate()[0].strip() for host in hosts] == ["ok"] * len(hosts)

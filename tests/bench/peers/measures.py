@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -156,7 +157,8 @@ def why(outcome: Outcome) -> str:
     if outcome.code < 0:
         return f"killed by {signal.Signals(-outcome.code).name}"
     lines = outcome.errors.strip().splitlines()
-    return f"exit code {outcome.code}: {lines[-1] if lines else 'no message'}"
+    message = re.sub(r"/\S*/", "", lines[-1]) if lines else "no message"  # directories of this run say nothing
+    return f"exit code {outcome.code}: {message}"
 
 
 # ---- (a) to (d), (f), (g) ----
