@@ -130,17 +130,6 @@ EXAMPLES = {
 }
 
 
-def example_named(name: str) -> Example:
-    """The example of that name.
-
-    Raises:
-        HotreloadError: There is none.
-    """
-    if name not in EXAMPLES:
-        raise HotreloadError("E-USAGE", f"no example is called {name!r}", fix=f"one of: {', '.join(EXAMPLES)}")
-    return EXAMPLES[name]
-
-
 def edited(source: str, edits: tuple[Edit, ...]) -> str:
     """The source as shipped with all edits made.
 

@@ -407,7 +407,6 @@ class Box:
             for i in range(1, slots)
             if self._raw_slots[i].state in _SLOT_STATES and self._raw_slots[i].runtime == header.runtime
         ]
-        self._indices = [i for i, _ in rows]
         self._slots = tuple(self._slot_record(i, raw, by_record) for i, raw in rows)
         self._modules = tuple(record for i, record in by_record.items() if raw_modules[i - 1].runtime == header.runtime)
         self._sequence = header.sequence
