@@ -335,12 +335,19 @@ def test_flame_gives_the_terminal_back(flame: Callable[..., Terminal], end: str)
     assert terminal.settings() == terminal.before
 
 
+def stopped(terminal: Terminal) -> bool:
+    """As a shell with job control learns of it."""
+    return os.waitid(os.P_PID, terminal.process.pid, os.WSTOPPED | os.WNOHANG) is not None
+
+
 def test_flame_gives_the_terminal_back_while_it_sleeps(flame: Callable[..., Terminal]) -> None:
     terminal = flame(TERM="xterm-256color")
     terminal.until(lambda seen: "q: quit" in seen.lines()[-1], "the status line")
     terminal.process.send_signal(signal.SIGTSTP)
     terminal.until(lambda seen: seen.received.endswith(b"\x1b[?1049l"), "the end of the alternate screen")
     assert terminal.settings() == terminal.before
+    # It says goodbye to the screen before it stops: a SIGCONT in between would find nothing to continue.
+    terminal.until(stopped, "its sleep")
     terminal.process.send_signal(signal.SIGCONT)
     terminal.until(lambda seen: seen.received.count(b"\x1b[?1049h") == 2, "the alternate screen again")
     terminal.type("q")
