@@ -37,6 +37,9 @@ STEPS = ("stage", "preflight", "layout", "same", "open", "check", "on_load", "co
 UNRESOLVED: int = lib.HR_UNRESOLVED
 """What calling a slot without any implementation returns."""
 
+STATUS_NUMBERS = 256
+"""Above every hr_status."""
+
 _WARNINGS = {
     lib.HR_WARN_NODELETE: "nodelete",
     lib.HR_WARN_UNIQUE: "unique-symbols",
@@ -95,6 +98,17 @@ def _failure(status: int, raw: Any) -> Failure:
 def code_text(code: int) -> str:
     """The stable code of a status number."""
     return _text(lib.hr_status_code(code))
+
+
+def statuses() -> dict[str, tuple[str, str]]:
+    """What the shim can refuse with: each code's meaning and general cure, in the order of their numbers."""
+    numbers = (number for number in range(STATUS_NUMBERS) if number not in (lib.HR_OK, lib.HR_SAME))
+    named = ((code_text(number), number) for number in numbers)
+    return {
+        code: (_text(lib.hr_status_text(number)), _text(lib.hr_status_fix(number)))
+        for code, number in named
+        if code != "E-UNKNOWN"
+    }
 
 
 def error_of(failure: Failure) -> HotreloadError:

@@ -27,6 +27,7 @@ COMMANDS = {
     "ps": "List the running hosts.",
     "slots": "List slots, versions and calls of the running hosts.",
     "inspect": "Check a module without running any of it.",
+    "explain": "Say what a code such as E-ABI means, and what to do.",
     "demo": "Run an example: a program that changes while it runs.",
     "config": "Print the flags and files to build a host against hotreload.",
 }
