@@ -10,7 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-HEADERS = ("abi.h", "status.h", "preflight.h", "report.h", "hotreload.h", "wire.h")
+HEADERS = ("abi.h", "status.h", "layout.h", "preflight.h", "report.h", "hotreload.h", "wire.h")
 """In this order each header comes after those that it includes."""
 
 _INTEGER = re.compile(r"#define\s+HR_\w+\s+-?(0[xX][0-9a-fA-F]+|\d+)\s*(/\*.*)?$")

@@ -76,13 +76,15 @@ OWNERS = {
 INCLUDES = {
     "abi.h": set(),
     "status.h": {"abi.h"},
+    "layout.h": {"status.h"},
+    "describe.h": {"layout.h"},
     "preflight.h": {"status.h"},
     "report.h": {"preflight.h"},
     "wire.h": {"report.h"},
-    "hotreload.h": {"report.h", "slot.h", "off.h"},
+    "hotreload.h": {"describe.h", "report.h", "slot.h", "off.h"},
     "slot.h": set(),
     "off.h": set(),
-    "patch.h": {"abi.h"},
+    "patch.h": {"abi.h", "describe.h"},
 }
 
 PYTHON_FILES = sorted(PACKAGE.rglob("*.py"))

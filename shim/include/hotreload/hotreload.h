@@ -23,6 +23,7 @@
 #ifndef HOTRELOAD_H
 #define HOTRELOAD_H
 
+#include "describe.h"
 #include "report.h"
 
 #ifdef __cplusplus

@@ -12,6 +12,7 @@
 #define HOTRELOAD_PATCH_H
 
 #include "abi.h"
+#include "describe.h"
 
 #ifdef __cplusplus
 #define HR_MODULE_EXPORT extern "C" __attribute__((visibility("default"), used))
@@ -40,5 +41,27 @@
         (on_load),                                                                                                     \
         (on_unload),                                                                                                   \
     };
+
+/* The structs that the module shares with its host: describe.h. */
+#define HR_MODULE_LAYOUT(types, ...)                                                                                   \
+    static const hr_layout_type_v1 *const hr_module_layout_types[] = {types 0};                                        \
+    static const hr_layout_entry_v1 hr_module_layout_entries[] = {__VA_ARGS__};                                        \
+    HR_MODULE_EXPORT const hr_layout_v1 HOTPATCH_LAYOUT_V1 = HR_LAYOUT_INITIALIZER_(hr_module_layout);
+
+/* How state that the host registered (hr_state_register) in an old layout becomes state in a new one. */
+#define HR_MODULE_MIGRATIONS(...)                                                                                      \
+    static const hr_migration_v1 hr_module_migrations[] = {__VA_ARGS__};                                               \
+    HR_MODULE_EXPORT const hr_migrate_v1 HOTPATCH_MIGRATE_V1 = {                                                       \
+        HR_MIGRATE_MAGIC_V1,                                                                                           \
+        HR_MIGRATE_VERSION_V1,                                                                                         \
+        sizeof(hr_migrate_v1),                                                                                         \
+        sizeof hr_module_migrations / sizeof hr_module_migrations[0],                                                  \
+        0,                                                                                                             \
+        hr_module_migrations,                                                                                          \
+    };
+
+/* One migration: the type's name, its old and new description (of HR_HOST_LAYOUT; 0: that of HR_MODULE_LAYOUT), and
+ * int32_t function(void *host_state, const void *from, void *to). */
+#define HR_MIGRATION(type, from, to, function) { (type), (from), (to), (function) }
 
 #endif
