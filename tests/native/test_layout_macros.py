@@ -1,4 +1,4 @@
-"""describe.h: what its macros say is what the compiler laid out, in C and C++, and a list that lies does not compile."""
+"""describe.h: its macros say what the compiler laid out, in C and C++, and a list that lies does not compile."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_partial_lists(compiler: str, standard: str, tmp_path: Path, require_too
 typedef struct __attribute__((packed)) S { char a; unsigned bits : 3; double b; } S;
 #define FIELDS(F) F(S, a, char) F(S, b, double)
 HR_LAYOUT_PARTIAL(S, FIELDS)
-HR_STATIC_ASSERT(offsetof(S, b) == 2, "packed");
+HR_STATIC_ASSERT(HR_OFFSET_OF(S, b) == 2, "packed");
 """
     built = build(text, str(require_tool(compiler)), standard, tmp_path, "-fsyntax-only")
     assert built.returncode == 0, built.stderr

@@ -23,17 +23,22 @@
 #ifndef HOTRELOAD_DESCRIBE_H
 #define HOTRELOAD_DESCRIBE_H
 
-#include <stddef.h>
-
 #include "layout.h"
 
 #ifdef __cplusplus
-#include <type_traits>
+extern "C++" { /* instead of <type_traits>: this file brings nothing else into its user's */
+template <class Left, class Right> struct hr_same {
+    static constexpr bool value = false;
+};
+template <class Type> struct hr_same<Type, Type> {
+    static constexpr bool value = true;
+};
+}
 #define HR_STATIC_ASSERT(condition, text) static_assert(condition, text)
 #define HR_ALIGN_OF(type) alignof(type)
-#define HR_SAME_TYPE(owner, field, ...) std::is_same<decltype(owner::field), __VA_ARGS__>::value
+#define HR_SAME_TYPE(owner, field, ...) hr_same<decltype(owner::field), __VA_ARGS__>::value
 #define HR_STANDARD_LAYOUT(type)                                                                                       \
-    HR_STATIC_ASSERT(std::is_standard_layout<type>::value, #type ": only standard-layout types have a fixed layout");
+    HR_STATIC_ASSERT(__is_standard_layout(type), #type ": only standard-layout types have a fixed layout");
 #else
 #define HR_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
 #define HR_ALIGN_OF(type) _Alignof(type)
@@ -42,6 +47,7 @@
 #define HR_STANDARD_LAYOUT(type)
 #endif
 
+#define HR_OFFSET_OF(owner, field) __builtin_offsetof(owner, field)
 #define HR_QUIET __attribute__((unused))
 #define HR_QUOTE_(...) #__VA_ARGS__
 #define HR_QUOTE(...) HR_QUOTE_(__VA_ARGS__) /* bounds that are macros become numbers */
@@ -51,12 +57,12 @@
 #define HR_FIELD_DECLARE_(field, type, bounds, ...) type field bounds;
 #define HR_FIELD_DESCRIBED(owner, field, ...) HR_FIELD_DESCRIBE_(owner, field, __VA_ARGS__, , )
 #define HR_FIELD_DESCRIBE_(owner, field, type, bounds, ...)                                                            \
-    {#field, #type HR_QUOTE(bounds), 0, offsetof(owner, field), sizeof(((owner *)0)->field), 0, 0},
+    {#field, #type HR_QUOTE(bounds), 0, HR_OFFSET_OF(owner, field), sizeof(((owner *)0)->field), 0, 0},
 #define HR_FIELD_CHECKED(owner, field, ...) HR_FIELD_CHECK_(owner, field, __VA_ARGS__, , )
 #define HR_FIELD_CHECK_(owner, field, type, bounds, ...)                                                               \
     HR_STATIC_ASSERT(HR_SAME_TYPE(owner, field, type bounds), #owner "." #field " is no " #type #bounds);
 #define HR_FIELD_PLACED(owner, field, ...)                                                                             \
-    HR_STATIC_ASSERT(offsetof(owner, field) == offsetof(struct hr_listed_##owner, field),                              \
+    HR_STATIC_ASSERT(HR_OFFSET_OF(owner, field) == HR_OFFSET_OF(struct hr_listed_##owner, field),                      \
                      #owner "." #field " is elsewhere in the struct than in the list of its fields");
 
 /* Makes the struct from the list. */
@@ -129,7 +135,7 @@ HR_LAYOUT_SCALAR(uint8_t)
 HR_LAYOUT_SCALAR(uint16_t)
 HR_LAYOUT_SCALAR(uint32_t)
 HR_LAYOUT_SCALAR(uint64_t)
-HR_LAYOUT_SCALAR(size_t)
+HR_QUIET static const hr_layout_type_v1 hr_layout_of_size_t = {"size_t", 8, 8, HR_TYPE_SCALAR, 0, 0, 0};
 HR_QUIET static const hr_layout_type_v1 hr_layout_of_void = {"void", 0, 1, HR_TYPE_VOID, 0, 0, 0};
 HR_QUIET static const hr_layout_type_v1 hr_layout_of_hr_unchecked = {"", 0, 1, HR_TYPE_UNCHECKED, 0, 0, 0};
 
