@@ -23,7 +23,13 @@ int32_t hr_unresolved(void *state, const void *input, void *output) {
 }
 
 static hr_table *table_new(uint32_t count, uint32_t capacity) {
-    hr_table *table = malloc(offsetof(hr_table, entries) + (size_t)capacity * sizeof(hr_entry));
+    hr_table *table = hr.spare_table;
+    hr.spare_table = NULL;
+    if (table && table->capacity < capacity) {
+        free(table);
+        table = NULL;
+    }
+    if (table == NULL) table = malloc(offsetof(hr_table, entries) + (size_t)capacity * sizeof(hr_entry));
     if (table == NULL) return NULL;
     table->generation = 0;
     table->count = count;
@@ -31,6 +37,11 @@ static hr_table *table_new(uint32_t count, uint32_t capacity) {
     table->next = NULL;
     table->retired_at = 0;
     return table;
+}
+
+void hr_dispatch_free(hr_table *table) {
+    free(hr.spare_table);
+    hr.spare_table = table;
 }
 
 static hr_table *table_copy(uint32_t capacity) {

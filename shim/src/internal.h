@@ -25,6 +25,7 @@ typedef struct hr_module hr_module;
 /* A module that was opened. It stays mapped for the life of the process, whatever its state. */
 struct hr_module {
     hr_module *next; /* all modules, newest first */
+    hr_module *next_live;
     hr_runtime *runtime; /* null: freed */
     void *context;       /* of a freed runtime */
     hr_manifest *manifest;
@@ -49,19 +50,22 @@ typedef struct hr_past {
     hr_patch_fn function;
 } hr_past;
 
-/* A slot, as the writers know it; callers know the dispatch table only. */
+/* A slot, as the writers know it; callers know the dispatch table only. What a commit touches comes first and fills one
+ * cache line, its newest past another: 4,096 slots change in the time that memory takes. */
 typedef struct hr_slot_info {
-    char symbol[HR_NAME_MAX + 1];
     hr_runtime *runtime; /* null: free */
     hr_patch_fn fallback;
     hr_patch_fn function;
     hr_module *module; /* null: the fallback, or nothing */
     uint64_t version;
-    uint32_t past_count;
     uint32_t born; /* generation of the table that was current when the slot was created */
+    uint16_t past_count;
+    uint16_t past_next; /* where the next past goes: the newest HR_HISTORY stay */
     bool declared;
+    char symbol[HR_NAME_MAX + 1] __attribute__((aligned(64)));
     hr_past past[HR_HISTORY];
 } hr_slot_info;
+_Static_assert(offsetof(hr_slot_info, symbol) == 64, "what a commit touches is one cache line");
 
 struct hr_runtime {
     hr_runtime *next;
@@ -94,14 +98,17 @@ typedef struct hr_global {
     uint32_t *free_slots;
     uint32_t free_count;
     hr_slot_info *slots;
+    uint64_t names; /* +1 with every slot created or freed: what was looked up before may be another slot's */
     uint32_t *map; /* symbol hash -> index, 0: empty; open addressing */
     uint32_t map_size;
     hr_runtime first; /* the default runtime */
     hr_runtime *runtimes;
     uint32_t runtime_numbers;
     hr_module *modules;
+    hr_module *live; /* those in state HR_MODULE_LIVE: a commit must not walk thousands of retired ones */
     uint32_t retiring; /* atomic: modules that wait for a grace period or for their on_unload */
     hr_table *retired_tables;
+    hr_table *spare_table; /* one that was retired and is free: the next commit's, without asking for memory */
     uint32_t retired_count;
     uint32_t unprotected; /* atomic: callers for whom no record could be allocated; while any, nothing is reclaimed */
     struct hr_guest *guests; /* push-only list, atomic */
@@ -135,6 +142,7 @@ hr_status hr_dispatch_init(void);
 hr_status hr_dispatch_append(uint32_t index); /* makes the entry exist, unresolved; under lock */
 void hr_dispatch_set_unused(uint32_t index, hr_patch_fn function); /* of an entry that nobody calls yet; under lock */
 hr_status hr_dispatch_publish(const hr_assignment *assignments, uint32_t count); /* under lock */
+void hr_dispatch_free(hr_table *table); /* quiescent; under lock */
 
 /* shards.c */
 typedef struct hr_guest {
@@ -161,6 +169,7 @@ hr_status hr_blackbox_share(hr_failure *failure); /* makes sure that box_fd is t
 void hr_blackbox_begin(void); /* records change from here; under lock */
 void hr_blackbox_end(void);
 void hr_blackbox_slot(uint32_t index, bool changed, uint64_t now);
+void hr_blackbox_ask_ahead(uint32_t index); /* fetches what hr_blackbox_slot will write */
 void hr_blackbox_free_slot(uint32_t index); /* its counters become the next owner's base */
 void hr_blackbox_module(hr_module *module, const char *reason); /* gives it a record when it has none */
 void hr_blackbox_event(uint32_t kind, const hr_report *report); /* under lock */

@@ -18,6 +18,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define AHEAD 8 /* slots: enough to hide a miss of the nearer caches, few enough to be there still */
+
 /* ---- reports ---- */
 
 static hr_report *report_new(uint32_t changes, const char *path) {
@@ -44,12 +46,9 @@ static void report_manifest(hr_report *report, const hr_manifest *manifest) {
     report->warnings = manifest->warnings;
 }
 
-/* Room for `extra` more changes. */
+/* Room for `extra` more changes; report.size is that of the changes there are: report_trim. */
 static hr_report *report_grow(hr_report *report, uint32_t extra) {
-    size_t size = offsetof(hr_report, changes) + ((size_t)report->change_count + extra) * sizeof(hr_change);
-    hr_report *grown = realloc(report, size);
-    if (grown) grown->size = (uint32_t)size;
-    return grown;
+    return realloc(report, offsetof(hr_report, changes) + ((size_t)report->change_count + extra) * sizeof(hr_change));
 }
 
 static void report_trim(hr_report *report) {
@@ -88,6 +87,8 @@ struct hr_transaction {
     hr_assignment *assignments;
     uint32_t count;
     uint32_t assignment_count;
+    uint64_t names; /* hr.names when the assignments' slots were looked up */
+    bool undeclared; /* some of them do not exist yet: index 0 */
 };
 
 static hr_status incoming_preflight(hr_incoming *in, hr_report *report) {
@@ -450,6 +451,35 @@ static void forget_reports(hr_report **reports, uint32_t count) {
     }
 }
 
+/* The slots that the modules name, in the order of their entries; under hr.lock. */
+static void find_slots(hr_transaction *transaction) {
+    uint32_t at = 0;
+    transaction->undeclared = false;
+    for (uint32_t i = 0; i < transaction->count; i++) {
+        hr_incoming *in = &transaction->incoming[i];
+        in->assignments_at = at;
+        for (uint32_t k = 0; in->module && k < in->manifest->entry_count; k++) {
+            uint32_t index = hr_slot_lookup(transaction->runtime, in->manifest->entries[k].name);
+            transaction->assignments[at++] = (hr_assignment){index, in->module->exported->entries[k].func, in->module};
+            if (index == 0) transaction->undeclared = true;
+        }
+    }
+    transaction->assignment_count = at;
+    transaction->names = hr.names;
+}
+
+/* All of a commit that can be done before it, so that it holds the lock for no longer than it has to. */
+static void make_ready(hr_transaction *transaction, hr_report **reports) {
+    for (uint32_t i = 0; i < transaction->count; i++) {
+        const hr_incoming *in = &transaction->incoming[i];
+        for (uint32_t k = 0; in->module && k < in->manifest->entry_count; k++)
+            memcpy(reports[i]->changes[k].symbol, in->manifest->entries[k].name, sizeof reports[i]->changes[k].symbol);
+    }
+    pthread_mutex_lock(&hr.lock);
+    find_slots(transaction);
+    pthread_mutex_unlock(&hr.lock);
+}
+
 hr_status hr_prepare(hr_runtime *runtime, const char *const *paths, uint32_t count, hr_report **reports,
                      hr_transaction **transaction) {
     *transaction = NULL;
@@ -480,6 +510,7 @@ hr_status hr_prepare(hr_runtime *runtime, const char *const *paths, uint32_t cou
     made->assignments = calloc(made->assignment_count ? made->assignment_count : 1, sizeof *made->assignments);
     if (result == HR_OK && made->assignments == NULL) result = HR_E_MEMORY;
     if (result == HR_OK) {
+        make_ready(made, reports);
         *transaction = made;
         return HR_OK;
     }
@@ -496,29 +527,39 @@ void hr_abort(hr_transaction *transaction) {
 /* ---- commit; all of it under hr.lock ---- */
 
 static void remember(hr_slot_info *slot) {
-    if (slot->past_count == HR_HISTORY) {
-        memmove(slot->past, slot->past + 1, (HR_HISTORY - 1) * sizeof *slot->past);
-        slot->past_count--;
-    }
-    slot->past[slot->past_count++] = (hr_past){slot->module, slot->function};
+    slot->past[slot->past_next] = (hr_past){slot->module, slot->function};
+    slot->past_next = (uint16_t)((slot->past_next + 1) % HR_HISTORY);
+    if (slot->past_count < HR_HISTORY) slot->past_count++;
 }
 
-static void leave_module(hr_slot_info *slot) {
-    if (slot->module) slot->module->uses--;
+/* `back` 1: the newest. */
+static const hr_past *past_at(const hr_slot_info *slot, uint32_t back) {
+    return &slot->past[(slot->past_next + HR_HISTORY - back) % HR_HISTORY];
 }
 
-static void record_change(hr_report *report, uint32_t index, uint64_t from, uint32_t kind) {
-    hr_change *change = &report->changes[report->change_count++];
-    memcpy(change->symbol, hr.slots[index].symbol, sizeof change->symbol);
+static hr_past take_past(hr_slot_info *slot) {
+    hr_past newest = *past_at(slot, 1);
+    slot->past_next = (uint16_t)((slot->past_next + HR_HISTORY - 1) % HR_HISTORY);
+    slot->past_count--;
+    return newest;
+}
+
+static void record_kind(hr_report *report, uint32_t index, uint64_t from, uint32_t kind) {
+    hr_change *change = &report->changes[report->change_count++]; /* its symbol is there */
     change->from = from;
     change->to = hr.slots[index].version;
     change->kind = kind;
     change->slot = index;
 }
 
+static void record_change(hr_report *report, uint32_t index, uint64_t from, uint32_t kind) {
+    memcpy(report->changes[report->change_count].symbol, hr.slots[index].symbol, sizeof report->changes->symbol);
+    record_kind(report, index, from, kind);
+}
+
 static void assign(const hr_assignment *assignment, uint64_t now) {
     hr_slot_info *slot = &hr.slots[assignment->index];
-    leave_module(slot);
+    if (slot->module) slot->module->uses--;
     slot->module = assignment->module;
     slot->function = assignment->function;
     slot->version++;
@@ -528,29 +569,33 @@ static void assign(const hr_assignment *assignment, uint64_t now) {
 
 /* Creates what the modules name and no host declared; the reservation made room, only memory can fail. */
 static hr_status resolve(hr_transaction *transaction) {
-    uint32_t at = 0;
-    for (uint32_t i = 0; i < transaction->count; i++) {
-        hr_incoming *in = &transaction->incoming[i];
-        in->assignments_at = at;
+    if (transaction->names != hr.names) find_slots(transaction);
+    for (uint32_t i = 0; transaction->undeclared && i < transaction->count; i++) {
+        const hr_incoming *in = &transaction->incoming[i];
         for (uint32_t k = 0; in->module && k < in->manifest->entry_count; k++) {
-            const hr_manifest_entry *entry = &in->manifest->entries[k];
-            hr_assignment *assignment = &transaction->assignments[at++];
-            assignment->index = hr_slot_lookup(transaction->runtime, entry->name);
-            if (assignment->index == 0) {
-                hr_status status = hr_slot_create(transaction->runtime, entry->name, &assignment->index);
-                if (status != HR_OK) return status;
-            }
-            assignment->function = in->module->exported->entries[k].func;
-            assignment->module = in->module;
+            hr_assignment *assignment = &transaction->assignments[in->assignments_at + k];
+            if (assignment->index) continue;
+            hr_status status =
+                hr_slot_create(transaction->runtime, in->manifest->entries[k].name, &assignment->index);
+            if (status != HR_OK) return status;
         }
     }
-    transaction->assignment_count = at;
     return HR_OK;
+}
+
+/* Whether a live module of this name still has a slot: seldom, and it costs a look at every slot to say which. */
+static bool another_runs(const hr_transaction *transaction, const hr_incoming *in) {
+    for (const hr_module *module = hr.live; module; module = module->next_live)
+        if (module != in->module && module->uses && module->runtime == transaction->runtime &&
+            strcmp(module->manifest->name, in->manifest->name) == 0)
+            return true;
+    return false;
 }
 
 /* Slots that an earlier module of this name implements and this version no longer lists. */
 static hr_report *report_kept(hr_transaction *transaction, const hr_incoming *in, hr_report *report) {
     uint32_t kept = 0;
+    if (!another_runs(transaction, in)) return report;
     for (int pass = 0; pass < 2; pass++) {
         for (uint32_t i = 1; i < hr.slot_count; i++) {
             const hr_module *module = hr.slots[i].module;
@@ -576,17 +621,25 @@ static void begin_retirement(hr_module *module, uint64_t epoch, const char *reas
     hr_blackbox_module(module, reason);
 }
 
-/* Modules that the commit left without a slot. */
-static void retire_unused(hr_runtime *runtime, uint64_t epoch, const char *reason) {
-    for (hr_module *module = hr.modules; module; module = module->next)
-        if (module->runtime == runtime && module->state == HR_MODULE_LIVE && module->uses == 0)
-            begin_retirement(module, epoch, reason);
+/* Live modules of the runtime: all, or those that the commit left without a slot. */
+static void retire_live(const hr_runtime *runtime, bool unused_only, uint64_t epoch, const char *reason) {
+    for (hr_module **link = &hr.live; *link;) {
+        hr_module *module = *link;
+        if (module->runtime != runtime || (unused_only && module->uses)) {
+            link = &module->next_live;
+            continue;
+        }
+        *link = module->next_live;
+        begin_retirement(module, epoch, reason);
+    }
 }
 
 static void revive(hr_module *module) {
     if (module->retired_at) __atomic_fetch_sub(&hr.retiring, 1, __ATOMIC_SEQ_CST);
     module->retired_at = 0;
     module->state = HR_MODULE_LIVE;
+    module->next_live = hr.live;
+    hr.live = module;
 }
 
 typedef struct hr_commit_job {
@@ -594,6 +647,22 @@ typedef struct hr_commit_job {
     hr_report **reports;
     hr_status status;
 } hr_commit_job;
+
+/* A change writes to four places, each at a distance from the last one's that the processor does not guess: without
+ * this a large commit would wait for memory most of its time. First what is where it is known, then, when that line has
+ * come, what it leads to. */
+static void ask_ahead(const hr_transaction *transaction, const hr_report *report, uint32_t at, uint32_t end) {
+    if (at + 2 * AHEAD < end) {
+        uint32_t index = transaction->assignments[at + 2 * AHEAD].index;
+        __builtin_prefetch(&hr.slots[index], 1);
+        hr_blackbox_ask_ahead(index);
+        __builtin_prefetch(&report->changes[report->change_count + 2 * AHEAD].from, 1);
+    }
+    if (at + AHEAD < end) {
+        const hr_slot_info *slot = &hr.slots[transaction->assignments[at + AHEAD].index];
+        __builtin_prefetch(&slot->past[slot->past_next], 1);
+    }
+}
 
 static void commit_modules(hr_transaction *transaction, hr_report **reports) {
     uint64_t now = hr_realtime_ns();
@@ -606,14 +675,16 @@ static void commit_modules(hr_transaction *transaction, hr_report **reports) {
         hr.modules = in->module;
         revive(in->module);
         hr_blackbox_module(in->module, "");
-        for (uint32_t k = 0; k < in->manifest->entry_count; k++) {
-            const hr_assignment *assignment = &transaction->assignments[in->assignments_at + k];
+        uint32_t end = in->assignments_at + in->manifest->entry_count;
+        for (uint32_t at = in->assignments_at; at < end; at++) {
+            const hr_assignment *assignment = &transaction->assignments[at];
             hr_slot_info *slot = &hr.slots[assignment->index];
             uint64_t from = slot->version;
+            ask_ahead(transaction, reports[i], at, end);
             remember(slot);
             assign(assignment, now);
-            record_change(reports[i], assignment->index, from,
-                          slot->declared ? HR_CHANGE_SWAPPED : HR_CHANGE_UNDECLARED);
+            record_kind(reports[i], assignment->index, from,
+                        slot->declared ? HR_CHANGE_SWAPPED : HR_CHANGE_UNDECLARED);
         }
         hr.reserved_slots -= in->reserved;
         reports[i]->generation = in->module->generation;
@@ -627,7 +698,7 @@ static void commit_modules(hr_transaction *transaction, hr_report **reports) {
 static uint64_t end_commit(hr_runtime *runtime, const char *reason) {
     uint64_t epoch = hr_reclaim_advance();
     hr_blackbox_begin();
-    retire_unused(runtime, epoch, reason);
+    retire_live(runtime, true, epoch, reason);
     hr_blackbox_end();
     hr_reclaim_tables();
     return epoch;
@@ -723,15 +794,15 @@ typedef struct hr_rollback_plan {
 } hr_rollback_plan;
 
 static bool chosen(const hr_module *module, const hr_runtime *runtime, const char *name, uint64_t newest) {
-    if (module->runtime != runtime || module->state != HR_MODULE_LIVE || module->uses == 0) return false;
+    if (module->runtime != runtime || module->uses == 0) return false;
     return module->generation == newest && (name == NULL || strcmp(module->manifest->name, name) == 0);
 }
 
 /* Of the modules of that name, or of all: an older version that backs a kept slot is not what the user wants undone. */
 static uint64_t newest_commit(const hr_runtime *runtime, const char *name) {
     uint64_t newest = 0;
-    for (const hr_module *module = hr.modules; module; module = module->next)
-        if (module->runtime == runtime && module->state == HR_MODULE_LIVE && module->uses &&
+    for (const hr_module *module = hr.live; module; module = module->next_live)
+        if (module->runtime == runtime && module->uses &&
             module->generation > newest && (name == NULL || strcmp(module->manifest->name, name) == 0))
             newest = module->generation;
     return newest;
@@ -745,10 +816,11 @@ static bool in_plan(const hr_rollback_plan *plan, const hr_module *module) {
 
 /* The newest past implementation that is neither being taken back as well nor was before. */
 static hr_past previous_of(const hr_rollback_plan *plan, const hr_slot_info *slot) {
-    for (uint32_t i = slot->past_count; i-- > 0;) {
-        const hr_module *module = slot->past[i].module;
-        if (module == NULL || (!in_plan(plan, module) && !quarantined(plan->runtime, module->manifest->content)))
-            return slot->past[i];
+    for (uint32_t back = 1; back <= slot->past_count; back++) {
+        const hr_past *past = past_at(slot, back);
+        if (past->module == NULL ||
+            (!in_plan(plan, past->module) && !quarantined(plan->runtime, past->module->manifest->content)))
+            return *past;
     }
     return (hr_past){NULL, slot->fallback ? slot->fallback : hr_unresolved};
 }
@@ -762,12 +834,12 @@ static hr_past past_or_fallback(const hr_rollback_plan *plan, const hr_slot_info
 
 static hr_status plan_rollback(hr_rollback_plan *plan, const char *name) {
     uint32_t modules = 0;
-    for (hr_module *module = hr.modules; module; module = module->next) modules++;
+    for (hr_module *module = hr.live; module; module = module->next_live) modules++;
     plan->modules = calloc(modules + 1, sizeof *plan->modules);
     plan->assignments = calloc(hr.slot_count, sizeof *plan->assignments);
     if (!plan->modules || !plan->assignments) return HR_E_MEMORY;
     plan->newest = newest_commit(plan->runtime, name);
-    for (hr_module *module = hr.modules; module; module = module->next)
+    for (hr_module *module = hr.live; module; module = module->next_live)
         if (chosen(module, plan->runtime, name, plan->newest)) plan->modules[plan->module_count++] = module;
     if (plan->module_count == 0) return HR_E_NO_PREVIOUS;
     plan->assignment_count = 0;
@@ -797,10 +869,8 @@ static hr_module *sleeping(const hr_rollback_plan *plan) {
 
 /* Drops the past entries that the roll back has consumed. */
 static void forget_past(hr_slot_info *slot, const hr_assignment *assignment) {
-    while (slot->past_count) {
-        hr_past last = slot->past[--slot->past_count];
-        if (last.module == assignment->module) return;
-    }
+    while (slot->past_count)
+        if (take_past(slot).module == assignment->module) return;
 }
 
 static hr_report **rollback_reports(const hr_rollback_plan *plan) {
@@ -1010,10 +1080,10 @@ void hr_module_forked(void) {
 void hr_module_orphan(hr_runtime *runtime) {
     uint64_t epoch = hr_reclaim_advance();
     hr_blackbox_begin();
+    retire_live(runtime, false, epoch, "resident: its runtime was freed");
     for (hr_module *module = hr.modules; module; module = module->next) {
         if (module->runtime != runtime) continue;
         module->context = hr_context(runtime);
-        if (module->state == HR_MODULE_LIVE) begin_retirement(module, epoch, "resident: its runtime was freed");
         module->runtime = NULL;
     }
     hr_blackbox_end();

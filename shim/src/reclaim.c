@@ -78,7 +78,7 @@ uint64_t hr_reclaim_tables(void) {
     *link = NULL;
     while (table) {
         hr_table *next = table->next;
-        free(table);
+        hr_dispatch_free(table);
         hr.retired_count--;
         table = next;
     }

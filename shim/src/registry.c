@@ -41,8 +41,14 @@ static void at_exit(void) {
     hr_stage_cleanup();
 }
 
+/* Zeroed, on a boundary of 64 bytes, never freed. Not aligned_alloc, whose memory would have to be touched to zero it. */
+static void *cache_lines(size_t size) {
+    char *block = calloc(1, size + 63);
+    return block ? block + (64 - (uintptr_t)block % 64) % 64 : NULL;
+}
+
 static hr_status initialise(void) {
-    hr.slots = calloc(hr.capacity, sizeof *hr.slots);
+    hr.slots = cache_lines(hr.capacity * sizeof *hr.slots);
     hr.free_slots = calloc(hr.capacity, sizeof *hr.free_slots);
     for (hr.map_size = 16; hr.map_size < hr.capacity * 2;) hr.map_size *= 2;
     hr.map = calloc(hr.map_size, sizeof *hr.map);
@@ -146,6 +152,7 @@ hr_status hr_slot_create(hr_runtime *runtime, const char *symbol, uint32_t *inde
     slot->born = (uint32_t)hr_dispatch.table->generation;
     slot->function = hr_unresolved;
     *place(runtime, symbol) = chosen;
+    hr.names++;
     *index = chosen;
     return HR_OK;
 }
@@ -173,6 +180,7 @@ static void free_slot(uint32_t index) {
     hr_slot_info *slot = &hr.slots[index];
     if (slot->module) slot->module->uses--;
     memset(slot, 0, sizeof *slot);
+    hr.names++;
     hr.free_slots[hr.free_count++] = index;
     hr_blackbox_free_slot(index);
 }

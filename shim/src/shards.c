@@ -163,7 +163,10 @@ bool hr_shards_others(void) {
 uint64_t hr_shards_sum(uint32_t index) {
     uint64_t sum = 0;
     uint32_t count = __atomic_load_n(&hr.box->shard_count, __ATOMIC_ACQUIRE);
-    for (uint32_t i = 0; i < count; i++) sum += __atomic_load_n(&hr_blackbox_shard(i)->calls[index], __ATOMIC_RELAXED);
+    const char *calls = (const char *)&hr_blackbox_shard(0)->calls[index];
+    uint64_t stride = hr_blackbox_shard_stride();
+    for (; count; count--, calls += stride)
+        sum += __atomic_load_n((const uint64_t *)(const void *)calls, __ATOMIC_RELAXED);
     return sum;
 }
 
