@@ -29,6 +29,7 @@ FRAME_SECONDS = 0.25
 
 _IDLE_SECONDS = 1.0  # clocks and sparklines move on even when nothing else does
 _ESCAPE_SECONDS = 0.05  # a lone ESC byte is the Escape key when nothing follows it for so long
+_SEQUENCE_SECONDS = 1.0  # what has begun as a sequence is one; its rest may be late (a slow line, a busy machine)
 
 # Alternate screen, no cursor, no wrapping: a character of doubtful width must not push a line onto the next.
 _ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"
@@ -51,6 +52,7 @@ class Dashboard:
         self._keys = keys
         self._send = send
         self._decoder = Keys()
+        self._patience = 0.0  # until this time the rest of a pending sequence may come
         self._painter = Painter(console)
         self._ui = Ui()
         self._latest: tuple[State, Mapping[int, HostView]] = (State(), {})
@@ -125,7 +127,8 @@ class Dashboard:
                 self._draw()
                 drawn, keyed = time.monotonic(), False
                 continue
-            keyed = self._listen(min(due - now, _ESCAPE_SECONDS if self._decoder.waiting else FRAME_SECONDS))
+            pending = self._decoder.waiting
+            keyed = self._listen(min(due - now, FRAME_SECONDS, self._patience - now if pending else FRAME_SECONDS))
 
     def _draw(self) -> None:
         self._dirty = False  # before the state is read: a change after this line is drawn by the next frame
@@ -146,9 +149,10 @@ class Dashboard:
         if self._wake_read in ready:
             _drain(self._wake_read)
         if self._keys is None or self._keys not in ready:
-            names = self._decoder.flush() if not ready and self._decoder.waiting else []
+            names = self._decoder.flush() if time.monotonic() >= self._patience else []
         else:
             names = self._decoder.feed(self._read())
+            self._patience = time.monotonic() + (_ESCAPE_SECONDS if self._decoder.lone else _SEQUENCE_SECONDS)
         for name in names:
             self._press(name)
         return bool(names)

@@ -25,6 +25,11 @@ class Keys:
         """Whether bytes are pending that may be an Escape key or the start of a longer sequence."""
         return bool(self._pending)
 
+    @property
+    def lone(self) -> bool:
+        """Whether what is pending is an Escape byte alone, which a person may have typed."""
+        return self._pending == "\x1b"
+
     def feed(self, data: bytes) -> list[str]:
         """The keys that ``data`` completes."""
         self._pending += self._text.decode(data)
@@ -46,7 +51,7 @@ class Keys:
 
     def flush(self) -> list[str]:
         """Nothing more came for a while: what is pending was the Escape key, or a sequence cut short."""
-        lone, self._pending = self._pending == "\x1b", ""
+        lone, self._pending = self.lone, ""
         return ["esc"] if lone else []
 
 

@@ -27,7 +27,7 @@ from typing import Any
 from conftest import INCLUDE, MODULE_FLAGS, ROOT, compile_to
 
 HERE = Path(__file__).resolve().parent
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 """After which something that has not happened counts as never happening. Nothing waits that long when all is well."""
 LIBRARIES = ("-lpthread", "-ldl")
 

@@ -19,7 +19,7 @@ import pyte
 import pytest
 
 PROGRAM = Path(__file__).with_name("dashboard_program.py")
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds until a screen that does not come is a failure; no test waits that long when all is well."""
 
 ENTERED, LEFT = b"\x1b[?1049h", b"\x1b[?1049l"

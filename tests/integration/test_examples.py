@@ -25,7 +25,7 @@ from conftest import INCLUDE, ROOT, RequireTool
 
 SHIM_SOURCES = sorted((ROOT / "shim" / "src").glob("*.c"))
 C_EXAMPLES = {"counter-c": "counter.so", "flame": "flame.so"}
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 UTF8 = "C.UTF-8"
 
 

@@ -21,7 +21,7 @@ import pytest
 from hotreload import HotreloadError, Rejected, Runtime
 from hotreload.native import UNRESOLVED
 
-LONG = 30.0
+LONG = 60.0
 NUMBER = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 
 LIBRARY = r"""

@@ -232,7 +232,7 @@ def watching(served: tuple[subprocess.Popen[str], Path], tree: Path) -> Iterator
     silence.cancel()
     watcher.send_signal(signal.SIGINT)
     try:
-        watcher.wait(timeout=20)
+        watcher.wait(timeout=60)
     finally:
         watcher.kill()
         assert watcher.stdout is not None

@@ -28,7 +28,7 @@ from hotreload.watcher import Watcher, WatcherEvent
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-LONG = 30.0
+LONG = 60.0
 """Seconds after which a test gives up."""
 BUILDS = 8
 FILLER_BYTES = 3_000_000

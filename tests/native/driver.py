@@ -24,7 +24,7 @@ REPORT_HEAD = struct.Struct("=IiQ128sQ")
 FAILURE_SIZE = 8 + 4 * 512
 PATH_SIZE = 1024
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 Json = dict[str, Any]
 

@@ -29,7 +29,7 @@
 #include "hotreload/preflight.h"
 
 #define MODULES_MAX 16
-#define SECONDS_TO_OPEN 20
+#define SECONDS_TO_OPEN 60
 
 typedef struct module {
     uint8_t *bytes;

@@ -22,7 +22,7 @@ from hotreload._shim import ffi, lib
 from hotreload.errors import HotreloadError, NoHost
 from hotreload.link import Link
 
-LONG = 30.0
+LONG = 60.0
 RETURNS_7 = "static int32_t f(void *s, const void *i, void *o) { (void)s, (void)i, (void)o; return 7; }"
 PROGRAM = """
 import sys

@@ -19,7 +19,7 @@ from hotreload._shim import ffi, lib
 from hotreload.errors import HotreloadError, Rejected
 from hotreload.model import SAME, ChangeKind, Failure, Host, Manifest
 
-LONG = 30.0
+LONG = 60.0
 RETURNS_7 = "static int32_t f(void *s, const void *i, void *o) { (void)s, (void)i, (void)o; return 7; }"
 
 # A host that does what it is told: each line on its standard input is an expression.

@@ -7,6 +7,7 @@ import os
 import queue
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 
@@ -18,7 +19,7 @@ from hotreload.reporters import dashboard
 from hotreload.reporters.dashboard import Dashboard
 from hotreload.session import Command, Quit, TogglePause
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @pytest.fixture(autouse=True)
@@ -77,6 +78,28 @@ def test_keys_may_come_from_a_pipe_and_its_end_is_the_end() -> None:
     assert commands.get(timeout=PATIENCE) == Quit() and board.broken
     board.close()
     os.close(read)
+
+
+def test_a_sequence_whose_rest_is_late_is_still_one_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often the screen is drawn in the meantime."""
+    monkeypatch.setattr(dashboard, "_SEQUENCE_SECONDS", 3600.0)
+    monkeypatch.setattr(dashboard, "FRAME_SECONDS", 0.001)
+    pressed: queue.SimpleQueue[str] = queue.SimpleQueue()
+    monkeypatch.setattr(dashboard, "press", lambda ui, name, *_: (pressed.put(name), (ui, None))[1])
+    read, write = os.pipe()
+    board, _ = shown(io.StringIO(), read)
+    board.start()
+    os.write(write, b"\x1b[")
+    for _ in range(20):  # four times as long as an Escape byte alone waits for company
+        time.sleep(dashboard._ESCAPE_SECONDS / 5)
+        board.update(rejected(), {})
+    os.write(write, b"A")
+    assert pressed.get(timeout=PATIENCE) == "up"
+    os.write(write, b"\x1b")
+    assert pressed.get(timeout=PATIENCE) == "esc"
+    board.close()
+    os.close(read)
+    os.close(write)
 
 
 def test_an_output_that_fails_ends_the_session_once() -> None:

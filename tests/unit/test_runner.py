@@ -24,7 +24,7 @@ from hotreload.watcher import Watcher
 
 A, B = Path("/out/a.so"), Path("/out/b.so")
 BAD = Failure("E-ABI", "it is bad")
-LONG = 20.0
+LONG = 60.0
 
 
 def offer(**outputs: Sequence[Path]) -> Transaction:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 T = TypeVar("T")
-LONG = 20.0
+LONG = 60.0
 """Seconds after which a test gives up; nothing here takes as long, however busy the machine."""
 
 
