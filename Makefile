@@ -10,6 +10,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST_ARGS ?=
 MUTATIONS ?= 200000
+SECONDS ?= 60
 
 # The C sources also by their directories, whose time changes when a file is added or removed.
 BUILT_FROM := pyproject.toml hotreload/__init__.py shim/CMakeLists.txt shim/cffi_build.py shim/hotreload.map \
@@ -42,7 +43,7 @@ lint: $(INSTALLED) ## Check style, types and warnings; fast enough for every com
 	$(BIN)/mypy --strict hotreload
 	@echo "$(CC) $(C_FLAGS)"
 	@set -e; for source in shim/src/*.c; do $(CC) $(C_FLAGS) -O2 -c $$source -o /dev/null; done # -O2: more warnings
-	@$(CC) $(C_FLAGS) -fsyntax-only -Itests/native/hosts $(wildcard tests/native/*.c tests/native/hosts/*.c tests/bench/*.c)
+	@$(CC) $(C_FLAGS) -fsyntax-only -Itests/native/hosts $(wildcard tests/native/*.c tests/native/fuzz/*.c tests/native/hosts/*.c tests/bench/*.c)
 ifneq ($(CARGO),)
 	@set -e; for manifest in $(RUST); do \
 		echo "cargo fmt and clippy: $$manifest"; \
@@ -76,7 +77,8 @@ bench-peers: $(INSTALLED) ## Measure published peers beside us; writes tests/ben
 sanitize: ## Run the native tests under ThreadSanitizer, AddressSanitizer and UBSan
 	bash tests/native/sanitize.sh
 
-fuzz: $(INSTALLED) ## Send many mutated modules through preflight (MUTATIONS=200000)
+fuzz: $(INSTALLED) ## Fuzz preflight, the wire and the black box, SECONDS=60 each, then MUTATIONS=200000 modules (wants clang)
+	$(BIN)/python tests/native/fuzz/run.py --seconds $(SECONDS)
 	MUTATIONS=$(MUTATIONS) $(BIN)/python -m pytest tests/native -k mutation $(PYTEST_ARGS)
 
 docs: ## Build the Rust crate's documentation and say where it is

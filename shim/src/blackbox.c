@@ -443,11 +443,12 @@ static void terminate(hr_event *event) {
 uint32_t hr_box_events(const hr_box_reader *reader, uint64_t after, hr_event *events, uint32_t count) {
     uint64_t newest = __atomic_load_n(&live(reader)->event_count, __ATOMIC_ACQUIRE);
     uint32_t capacity = reader->plan.event_capacity;
-    uint64_t number = after + 1;
-    if (newest > capacity && number < newest - capacity + 1) number = newest - capacity + 1;
+    if (newest <= after) return 0;
+    uint64_t left = newest - after; /* counted down: `number <= newest` would hold for ever where a broken host says 2^64-1 */
+    if (left > capacity) left = capacity;
     const hr_event *ring = (const hr_event *)(reader->block + reader->plan.events_offset);
     uint32_t got = 0;
-    for (; number <= newest && got < count; number++) {
+    for (uint64_t number = newest - left + 1; left > 0 && got < count; number++, left--) {
         const hr_event *from = &ring[(number - 1) % capacity];
         if (__atomic_load_n(&from->number, __ATOMIC_ACQUIRE) != number) continue;
         events[got] = *from;

@@ -1,0 +1,72 @@
+"""The fuzz targets' first inputs reach every code that a target can answer with, and none of them harms it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import cbuild
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "fuzz"))
+
+import corpus
+
+
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> cbuild.Shim:
+    return cbuild.build_shim(tmp_path_factory.mktemp("shim"))
+
+
+def codes(shim: cbuild.Shim, target: str, seeds: Mapping[str, bytes], scratch: Path) -> dict[str, list[str]]:
+    """Runs a target over its inputs, in order, in one process: the codes that each led to."""
+    program = scratch / target
+    command = [cbuild.cc(), "-O2", *cbuild.WARNINGS, "-DFUZZ_FILES", "-I", cbuild.INCLUDE, "-o", program]
+    sources = [cbuild.ROOT / "tests/native/fuzz" / name for name in (f"{target}.c", "target.c")]
+    cbuild.run([*command, *sources, shim.archive, *cbuild.LIBRARIES])
+    files = corpus.write(scratch / "seeds", seeds)
+    for directory in ("run", "state"):
+        (scratch / directory).mkdir(mode=0o700)
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(scratch / "run"), "XDG_STATE_HOME": str(scratch / "state")}
+    done = subprocess.run([program, *files], env=environment, capture_output=True, text=True, check=True)
+    told: dict[str, list[str]] = {}
+    for line in done.stdout.splitlines():
+        if line.startswith("/"):
+            told[Path(line).name] = current = []
+        else:
+            current.append(line)
+    assert list(told) == list(seeds)
+    return told
+
+
+@pytest.fixture(autouse=True)
+def closed_files() -> None:
+    os.umask(0o022)  # a module that others may write to is refused
+
+
+def reached(told: dict[str, list[str]]) -> set[str]:
+    return {code for answers in told.values() for code in answers}
+
+
+def test_preflight(shim: cbuild.Shim, tmp_path: Path) -> None:
+    assert reached(codes(shim, "preflight", corpus.modules(tmp_path / "m"), tmp_path)) == corpus.PREFLIGHT_CODES
+
+
+def test_wire(shim: cbuild.Shim, tmp_path: Path) -> None:
+    told = codes(shim, "wire", corpus.requests(tmp_path / "m"), tmp_path)
+    assert reached(told) == corpus.WIRE_CODES, told
+
+
+def test_box(shim: cbuild.Shim, tmp_path: Path) -> None:
+    told = codes(shim, "box", corpus.boxes(), tmp_path)
+    assert reached(told) == corpus.BOX_CODES
+    assert told["sound"] == ["ok"] and told["outside"] == ["E-PROTOCOL"]
+
+
+def test_events_of_a_box_that_counts_to_the_end_of_numbers(shim: cbuild.Shim, tmp_path: Path) -> None:
+    """Found by the fuzzer: the reader went round for ever."""
+    endless = corpus.endless(corpus.boxes()["sound"])
+    assert codes(shim, "box", {"endless": endless}, tmp_path) == {"endless": ["ok"]}
