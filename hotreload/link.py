@@ -118,6 +118,10 @@ class Link:
             found += [record for origin, record in events if origin != self.client]
         return found
 
+    def rewind(self) -> None:
+        """Lets the next `foreign_events` begin with the oldest event that the host remembers."""
+        self._events_seen = 0
+
     def close(self) -> None:
         """Ends the connection (a prepared transaction is aborted by the host); the black box stays readable."""
         self._give_up()

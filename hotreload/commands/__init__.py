@@ -26,6 +26,7 @@ COMMANDS = {
     "rollback": "Take back the newest swap, or one module.",
     "ps": "List the running hosts.",
     "slots": "List slots, versions and calls of the running hosts.",
+    "events": "Tell what has happened in the running hosts, and what happens.",
     "inspect": "Check a module without running any of it.",
     "explain": "Say what a code such as E-ABI means, and what to do.",
     "demo": "Run an example: a program that changes while it runs.",

@@ -1,10 +1,11 @@
-"""One JSON object a line, for programs. The keys are those of DESIGN.md section 9."""
+"""One JSON object a line, for programs. Keys: DESIGN.md section 9, and the schema in the package."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any, TextIO
 
 from hotreload.meter import HostView
@@ -12,6 +13,9 @@ from hotreload.model import Change, ChangeKind, EventKind, Record
 from hotreload.reporters.pipe import silence
 from hotreload.reporters.wording import failure_code
 from hotreload.session import State
+
+SCHEMA = Path(__file__).resolve().parent.parent / "schema" / "event.json"
+"""What every line keeps to."""
 
 
 class JsonReporter:
@@ -54,10 +58,17 @@ def as_object(record: Record) -> dict[str, Any]:
         "slots": [_slot(item) for item in record.changes],
         "code": failure_code(record),
         "reason": record.reason,
+        "found": record.found,
+        "expected": record.expected,
         "fix": record.fix,
         "us": dict(record.us),
     }
     return {key: value for key, value in everything.items() if value}
+
+
+def schema_text() -> str:
+    """The JSON schema of `as_object`'s results."""
+    return SCHEMA.read_text(encoding="utf-8")
 
 
 def _slot(change: Change) -> dict[str, Any]:

@@ -8,6 +8,7 @@ in it, and the modules built for it. Nothing here imports the package under test
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -25,11 +26,14 @@ from pathlib import Path
 from typing import Any
 
 from conftest import INCLUDE, MODULE_FLAGS, ROOT, compile_to
+from jsonschema import Draft202012Validator
 
 HERE = Path(__file__).resolve().parent
 PATIENCE_SECONDS = 60.0
 """After which something that has not happened counts as never happening. Nothing waits that long when all is well."""
 LIBRARIES = ("-lpthread", "-ldl")
+EVENT_COMMANDS = ("load", "rollback", "events")
+"""Whose ``--json`` prints events, one a line; `watch` beside them."""
 
 Json = dict[str, Any]
 
@@ -213,7 +217,13 @@ class HostProgram(Process):
 
 
 class Watch(Process):
-    """A running ``hotreload watch``, with ``--json`` unless plain lines were asked for."""
+    """A running command that tells events (``hotreload watch``), as JSON lines unless plain ones were asked for."""
+
+    def check_schema(self) -> None:
+        """Asserts that every JSON line keeps to the published schema, and has no key that it does not describe."""
+        for line in self.output.lines:
+            if line.startswith("{") and line.endswith("}"):  # a killed watcher's last line may be cut
+                check_event(json.loads(line))
 
     def events(self, kind: str = "", **fields: Any) -> list[Json]:
         """The events so far, or those of one kind whose fields have these values; ``module``, ``version`` and ``path``
@@ -231,6 +241,29 @@ class Watch(Process):
     def says(self, text: str, start: int = 0) -> int:
         """Waits for a plain line that contains ``text``; its number."""
         return self.output.find(lambda line: text in line, start)
+
+
+@functools.cache
+def event_schema() -> Any:
+    """A validator of the published schema that also refuses keys which the schema does not describe."""
+    schema = json.loads((ROOT / "hotreload" / "schema" / "event.json").read_text(encoding="utf-8"))
+    Draft202012Validator.check_schema(schema)
+    strict(schema)
+    return Draft202012Validator(schema)
+
+
+def strict(schema: Any) -> None:
+    """Closes every object of a schema that names its properties."""
+    for value in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
+        strict(value)
+    if isinstance(schema, dict) and isinstance(schema.get("properties"), dict):
+        schema["additionalProperties"] = False
+
+
+def check_event(event: Json) -> None:
+    """Asserts that an event keeps to the published schema (hotreload/schema/event.json)."""
+    faults = [f"{fault.json_path}: {fault.message}" for fault in event_schema().iter_errors(event)]
+    assert not faults, f"{event} is not what the schema says: {faults}"
 
 
 def matches(event: Json, kind: str, fields: Mapping[str, Any]) -> bool:
@@ -300,6 +333,9 @@ class Bench:
                 each.kill()
             each.output.end()
             each.errors.end()
+        for each in self.started:
+            if isinstance(each, Watch):
+                each.check_schema()
 
     # ---- programs ----
 
@@ -323,6 +359,13 @@ class Bench:
         self.started.append(started)
         return started
 
+    def follow(self, *arguments: str | Path, **more: str) -> Watch:
+        """Starts ``hotreload events --follow --json``."""
+        command = self.command("events", "--follow", "--json", *arguments)
+        started = Watch(command, self.environment(**{"PYTHONWARNINGS": "error", **more}), self.work)
+        self.started.append(started)
+        return started
+
     def call(self, *arguments: str | Path, **more: str) -> Done:
         """Runs a hotreload command to its end."""
         done = subprocess.run(
@@ -335,7 +378,11 @@ class Bench:
             timeout=PATIENCE_SECONDS * 2,
             check=False,
         )
-        return Done(done.returncode, done.stdout, done.stderr)
+        answer = Done(done.returncode, done.stdout, done.stderr)
+        if arguments[0] in EVENT_COMMANDS and "--json" in arguments:
+            for event in answer.json:
+                check_event(event)
+        return answer
 
     def slots(self, host: HostProgram | None = None) -> list[Json]:
         """The one host's slots as `hotreload slots --json` tells them."""

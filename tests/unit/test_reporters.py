@@ -199,7 +199,8 @@ def test_a_rejection_as_json() -> None:
     assert found["event"] == "reject" and found["code"] == "E-ABI"
     assert found["reason"] == "the module's ABI version is not the host's"
     assert found["fix"] == "rebuild the module against this shim's headers: hotreload config --cflags"
-    assert set(found) == {"event", "time", "host", "module", "code", "reason", "fix", "us"}
+    assert found["found"] and found["expected"]
+    assert set(found) == {"event", "time", "host", "module", "code", "reason", "found", "expected", "fix", "us"}
 
 
 def test_keys_without_content_are_left_out() -> None:
