@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from integration.harness import Bench
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# A socket's path holds 107 bytes: some users' TMPDIR leaves no room for it, neither for us nor for what we start.
+if len(tempfile.gettempdir()) > 30:
+    os.environ["TMPDIR"] = tempfile.tempdir = "/tmp"
 INCLUDE = ROOT / "shim" / "include"
 
 RequireTool = Callable[..., Path]
@@ -135,6 +139,13 @@ def host_program(tmp_path_factory: pytest.TempPathFactory, cc: str) -> Path:
     from integration.harness import build_host
 
     return build_host(tmp_path_factory.mktemp("host"), cc)
+
+
+@pytest.fixture
+def runtime_home() -> Iterator[Path]:
+    """A private directory for XDG_RUNTIME_DIR. Not below pytest's, whose name may be longer than a socket's path."""
+    with tempfile.TemporaryDirectory(prefix="hr-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
 
 
 @pytest.fixture

@@ -274,10 +274,8 @@ def scratch(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def env(tmp_path: Path, scratch: Path) -> dict[str, str]:
-    runtime = tmp_path / "run"
-    runtime.mkdir(mode=0o700)
-    return {**os.environ, "XDG_RUNTIME_DIR": str(runtime), "TMPDIR": str(scratch), "NO_COLOR": "1"}
+def env(runtime_home: Path, scratch: Path) -> dict[str, str]:
+    return {**os.environ, "XDG_RUNTIME_DIR": str(runtime_home), "TMPDIR": str(scratch), "NO_COLOR": "1"}
 
 
 def command(*arguments: str) -> list[str]:
@@ -286,7 +284,7 @@ def command(*arguments: str) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_demo(name: str, env: dict[str, str], scratch: Path, tmp_path: Path, require_tool: RequireTool) -> None:
+def test_demo(name: str, env: dict[str, str], scratch: Path, runtime_home: Path, require_tool: RequireTool) -> None:
     require_tool(EXAMPLES[name].build[0])
     began = time.monotonic()
     done = subprocess.run(
@@ -300,7 +298,7 @@ def test_demo(name: str, env: dict[str, str], scratch: Path, tmp_path: Path, req
         assert time.monotonic() - began < 60
     assert list(scratch.iterdir()) == []
     # A host that a signal ended leaves its socket to its successor's cleaning; the host itself must be gone.
-    assert not any(Path("/proc", socket.stem).exists() for socket in (tmp_path / "run").rglob("*.sock"))
+    assert not any(Path("/proc", socket.stem).exists() for socket in runtime_home.rglob("*.sock"))
 
 
 @pytest.fixture

@@ -78,12 +78,10 @@ def built(tmp_path_factory: pytest.TempPathFactory, shim: Shim, require_tool: Re
     return get
 
 
-def environment(directory: Path, **more: str) -> dict[str, str]:
+def environment(runtime_home: Path, **more: str) -> dict[str, str]:
     """An environment in which hosts are found nowhere else, and which says nothing about colours."""
-    runtime = directory / "run"
-    runtime.mkdir(mode=0o700, exist_ok=True)
     inherited = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLORTERM", "TERM")}
-    return {**inherited, "XDG_RUNTIME_DIR": str(runtime), "LC_ALL": UTF8, **more}
+    return {**inherited, "XDG_RUNTIME_DIR": str(runtime_home), "LC_ALL": UTF8, **more}
 
 
 @contextmanager
@@ -136,12 +134,12 @@ def test_unchanged_source_builds_to_the_same_bytes(
 
 
 @pytest.mark.parametrize("name", C_EXAMPLES)
-def test_off_build_needs_no_shim(name: str, tmp_path: Path, require_tool: RequireTool) -> None:
+def test_off_build_needs_no_shim(name: str, tmp_path: Path, runtime_home: Path, require_tool: RequireTool) -> None:
     """What a shipping build does: hotreload compiled away, nothing of it linked."""
     require_tool("make")
     flags = f"HOTRELOAD_CFLAGS=-I{INCLUDE} -DHOTRELOAD_OFF"
     directory, _ = build(name, tmp_path, flags, "HOTRELOAD_LIBS=")
-    with running([str(directory / "build" / "host")], environment(tmp_path)) as host:
+    with running([str(directory / "build" / "host")], environment(runtime_home)) as host:
         assert re.match(r"(count|frames)=\d+ ", line(host))
 
 
@@ -177,10 +175,10 @@ def test_makefile_says_what_is_missing(tmp_path: Path, require_tool: RequireTool
 # ---- counter-c ----
 
 
-def test_counter_counts_and_stops_in_order(built: Callable[[str], Path], tmp_path: Path) -> None:
-    with running([str(built("counter-c") / "build" / "host")], environment(tmp_path, HZ="200")) as host:
+def test_counter_counts_and_stops_in_order(built: Callable[[str], Path], runtime_home: Path) -> None:
+    with running([str(built("counter-c") / "build" / "host")], environment(runtime_home, HZ="200")) as host:
         assert [line(host) for _ in range(3)] == [f"count={n} step=+1\n" for n in (1, 2, 3)]
-        sockets = list((tmp_path / "run").rglob("*.sock"))
+        sockets = list(runtime_home.rglob("*.sock"))
         assert len(sockets) == 1
         host.send_signal(signal.SIGINT)
         last = list(host.stdout or ())[-1]
@@ -246,13 +244,13 @@ class Terminal:
 
 
 @pytest.fixture
-def flame(built: Callable[[str], Path], tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
+def flame(built: Callable[[str], Path], runtime_home: Path) -> Iterator[Callable[..., Terminal]]:
     """Returns ``flame(columns, rows, **environment)``: the flame host on a terminal."""
     terminals: list[Terminal] = []
 
     def start(columns: int = 80, rows: int = 24, **env: str) -> Terminal:
         command = [str(built("flame") / "build" / "host")]
-        terminals.append(Terminal(command, environment(tmp_path, **env), columns, rows))
+        terminals.append(Terminal(command, environment(runtime_home, **env), columns, rows))
         return terminals[-1]
 
     yield start
@@ -260,8 +258,8 @@ def flame(built: Callable[[str], Path], tmp_path: Path) -> Iterator[Callable[...
         terminal.close()
 
 
-def test_flame_prints_a_line_a_second_into_a_pipe(built: Callable[[str], Path], tmp_path: Path) -> None:
-    with running([str(built("flame") / "build" / "host")], environment(tmp_path)) as host:
+def test_flame_prints_a_line_a_second_into_a_pipe(built: Callable[[str], Path], runtime_home: Path) -> None:
+    with running([str(built("flame") / "build" / "host")], environment(runtime_home)) as host:
         first, second = (re.match(r"frames=(\d+) fps=\d+ heat=\d+% sparks=0 \|.{40}\|$", line(host)) for _ in "12")
         assert first
         assert second

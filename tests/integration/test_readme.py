@@ -36,15 +36,13 @@ def labelled(label: str) -> str:
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
+def environment(tmp_path: Path, runtime_home: Path) -> dict[str, str]:
     """The reader's: `hotreload` on the path, nobody else's hosts in sight."""
     scripts = sysconfig.get_path("scripts")
-    runtime = tmp_path / "r"
-    runtime.mkdir(mode=0o700)
     return {
         **os.environ,
         "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
-        "XDG_RUNTIME_DIR": str(runtime),
+        "XDG_RUNTIME_DIR": str(runtime_home),
         "XDG_STATE_HOME": str(tmp_path / "state"),
     }
 

@@ -136,16 +136,16 @@ def test_a_refused_module_leaves_the_demo_running(tree: Path, target: Path, tmp_
 
 
 @pytest.fixture
-def served(tree: Path, target: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+def served(tree: Path, target: Path, runtime_home: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     """The example's host without arguments, and its runtime directory."""
     run("cargo", "build", cwd=tree / "examples/counter-rust/counter-host", target=target)
     host = subprocess.Popen(
         [target / "debug/counter-host"],
-        env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path), "COUNTER_INTERVAL_MS": "5"},
+        env={**os.environ, "XDG_RUNTIME_DIR": str(runtime_home), "COUNTER_INTERVAL_MS": "5"},
         stdout=subprocess.PIPE,
         text=True,
     )
-    yield host, tmp_path
+    yield host, runtime_home
     host.kill()
     host.wait()
     assert host.stdout is not None

@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -288,8 +289,9 @@ fn hooks_get_the_context_and_may_veto() {
 
 #[test]
 fn a_served_host_has_a_socket_until_it_stops() {
-    let directory = common::fresh("runtime");
-    std::fs::create_dir(&directory).unwrap();
+    // Not in cargo's target directory, whose name may be longer than a socket's path.
+    let directory = std::env::temp_dir().join(format!("hr-typed-{}", std::process::id()));
+    std::fs::DirBuilder::new().mode(0o700).create(&directory).unwrap();
     std::env::set_var("XDG_RUNTIME_DIR", &directory);
     let socket = directory.join(format!("hotreload/{}.sock", std::process::id()));
     // SAFETY: nobody but this test connects.
@@ -303,6 +305,7 @@ fn a_served_host_has_a_socket_until_it_stops() {
     drop(stream);
     hotreload::stop();
     assert!(!socket.exists());
+    std::fs::remove_dir_all(&directory).unwrap();
 }
 
 #[test]
