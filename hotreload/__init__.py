@@ -1,6 +1,7 @@
 """Hot reload for native code: swap functions of a running program, validated, in one atomic step.
 
-A Python program becomes a host with `Runtime`; the command line (``hotreload watch``) drives hosts in any language.
+A Python program becomes a host with `slot` and `Runtime`; the command line (``hotreload watch``) drives hosts in any
+language.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ __version__ = "0.1.0"
 
 # Loaded on first use (PEP 562): `hotreload --version` and shell completion must not pay for cffi or dataclasses.
 _HOME = {
+    "CallFailed": "errors",
     "Change": "model",
     "ChangeKind": "model",
     "ConfigError": "errors",
@@ -20,9 +22,15 @@ _HOME = {
     "Report": "model",
     "Runtime": "runtime",
     "Slot": "runtime",
+    "TypedSlot": "typed",
+    "load_ipython_extension": "notebook",
+    "signature_header": "typed",
+    "slot": "typed",
+    "unload_ipython_extension": "notebook",
 }
 
 __all__ = [
+    "CallFailed",
     "Change",
     "ChangeKind",
     "ConfigError",
@@ -34,14 +42,18 @@ __all__ = [
     "Report",
     "Runtime",
     "Slot",
+    "TypedSlot",
     "__version__",
+    "signature_header",
+    "slot",
 ]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hotreload.errors import ConfigError, HotreloadError, NoHost, Rejected
+    from hotreload.errors import CallFailed, ConfigError, HotreloadError, NoHost, Rejected
     from hotreload.model import Change, ChangeKind, Failure, Module, Report
     from hotreload.runtime import Runtime, Slot
+    from hotreload.typed import TypedSlot, signature_header, slot
 
 
 def __getattr__(name: str) -> object:

@@ -2,6 +2,7 @@
 
 HotreloadError                    exit 1   carries code, reason, found, expected, fix
 ├── Rejected                      exit 3   a host refused a module; nothing was swapped
+├── CallFailed                    exit 1   a native implementation of a typed slot returned a status other than 0
 ├── NoHost                        exit 4   no host, or the host is gone (E-NO-HOST, E-HOST-GONE)
 └── ConfigError                   exit 2   hotreload.toml or an argument is invalid
 """
@@ -51,6 +52,20 @@ class NoHost(HotreloadError):
     """There is no such host, or it went away."""
 
     exit_code = EXIT_NO_HOST
+
+
+class CallFailed(HotreloadError):
+    """The native implementation of a typed slot returned a status other than 0.
+
+    Attributes:
+        symbol: The slot.
+        status: What it returned; -38 when nothing implements the slot.
+    """
+
+    def __init__(self, symbol: str, status: int) -> None:
+        super().__init__("E-STATUS", f"{symbol} returned status {status}", found=str(status), expected="0")
+        self.symbol = symbol
+        self.status = status
 
 
 class ConfigError(HotreloadError):

@@ -7,8 +7,10 @@ second time. All calls release the GIL.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -627,7 +629,7 @@ def _function(fallback: Any) -> Any:
         return ffi.cast("hr_patch_fn", fallback)
     if isinstance(fallback, _CDATA):
         return ffi.cast("hr_patch_fn", fallback)
-    address = _ctypes_address(fallback)
+    address = ctypes_address(fallback)
     if address is not None:
         return ffi.cast("hr_patch_fn", address)
     if not callable(fallback):
@@ -638,7 +640,8 @@ def _function(fallback: Any) -> Any:
 _CDATA = type(ffi.NULL)
 
 
-def _ctypes_address(value: Any) -> int | None:
+def ctypes_address(value: Any) -> int | None:
+    """The address of a ctypes function pointer; None for anything else."""
     import ctypes
 
     # The common base of all ctypes function pointers has no public name.
@@ -689,6 +692,40 @@ def address(raw: Any) -> int:
     return int(ffi.cast("uintptr_t", raw))
 
 
+cell_value: Callable[[Any], Any] = itemgetter(0)
+"""The value of a cell of `cell_maker`."""
+
+
+def null() -> Any:
+    """The null pointer."""
+    return _NULL
+
+
+def cell_maker(kind: str) -> Callable[[], Any]:
+    """Makes cells of one C number of that type, zero at first; ``cell[0]`` is its value."""
+    return partial(ffi.new, ffi.typeof(f"{kind} *"))
+
+
+def fill(cell: Any, data: bytes) -> None:
+    """Copies bytes into a writable buffer of that size."""
+    ffi.memmove(_from_buffer(_BYTES, cell, True), data, len(data))  # noqa: FBT003 (positional only)
+
+
+def function_type(value: Any) -> tuple[str, ...] | None:
+    """The C names of a cffi function pointer's result and parameters; None for anything else."""
+    if not isinstance(value, _CDATA):
+        return None
+    kind = ffi.typeof(value)
+    return (kind.result.cname, *(each.cname for each in kind.args)) if kind.kind == "function" else None
+
+
+BUFFER_NAMES: Mapping[str, Any] = {
+    "hr_from_buffer": ffi.from_buffer,
+    "hr_bytes": ffi.typeof("char[]"),
+    "hr_cast": ffi.cast,
+    "hr_uintptr": ffi.typeof("uintptr_t"),
+}
+"""What code that is written at run time (`hotreload.arguments`) needs to get the address of a buffer."""
 _kept: list[SlotHandle] = []
 
 

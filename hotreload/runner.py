@@ -147,6 +147,8 @@ class Runner:
         self._dirty = True
         self._offered = False
         """A transaction was begun in this turn."""
+        self._waiting: list[Flag] = []
+        """Whom to tell when nothing is under way; see `wait`."""
         self.state = State(
             build=session.Build(options.build) if options.build else None,
             child=session.Child(options.command) if options.command else None,
@@ -168,6 +170,13 @@ class Runner:
             return EXIT_INTERRUPTED if self._interrupted else self._exit_code()
         finally:
             self._end()
+
+    def wait(self, seconds: float) -> bool:
+        """Waits until what is on disk now has been taken or refused, for a program that runs the session on another
+        thread. True when that came within ``seconds``."""
+        done = Flag()
+        self._watcher.rescan(lambda: self._queue.put(_Internal(lambda: self._waiting.append(done))))
+        return done.wait(seconds)
 
     def _interrupt(self) -> None:
         self._interrupted = True
@@ -270,7 +279,14 @@ class Runner:
         else:
             self._look_at_hosts()
         self._publish()
+        self._tell_waiting()
         self._maybe_finish()
+
+    def _tell_waiting(self) -> None:
+        if self.state.transaction is None:
+            for each in self._waiting:
+                each.set()
+            self._waiting.clear()
 
     def _take(self, event: session.Event | _Internal) -> None:
         if isinstance(event, _Internal):

@@ -18,11 +18,16 @@ Buffer = Any
 """What has the buffer protocol (bytes-like, ctypes, numpy), a cffi pointer, an address as int, or None for null."""
 
 
+_TYPED: dict[str, object] = {}
+
+
 class Slot:
     """A named patch point. Call it like a function; `Runtime.register_fallback` and `Runtime.slot` make it."""
 
     def __init__(self, handle: native.SlotHandle) -> None:
         self._handle = handle
+        self.call_pointers = handle.call
+        """The same as a call, with what C takes as it is: cffi pointers, or bytes for the input."""
 
     @property
     def symbol(self) -> str:
@@ -32,6 +37,7 @@ class Slot:
     def close(self) -> None:
         """Makes every later call raise HotreloadError (``E-USAGE``); `Runtime.close` does it where it is needed."""
         self._handle = native.ClosedSlot(self._handle.symbol)
+        self.call_pointers = self._handle.call
 
     def __call__(self, state: Buffer = None, given: Buffer = None, result: Buffer = None) -> int:
         """Calls the current implementation with the GIL released, and returns its status.
@@ -70,6 +76,8 @@ class Runtime:
         self._slots: dict[str, Slot] = {}
         self._context: Any = None
         self._serving = False
+        self.typed: dict[str, object] = _TYPED if default else {}
+        """The typed slots by symbol (`hotreload.slot` makes them); all objects of the default runtime share them."""
 
     def __enter__(self) -> Runtime:
         return self

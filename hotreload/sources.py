@@ -6,10 +6,10 @@ package. A checkout wins where both are there (an editable install), so that wha
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import hotreload
 from hotreload.errors import HotreloadError
 
 _SYSTEM_LIBRARIES = ("-pthread", "-ldl")
@@ -89,7 +89,7 @@ def _shim_in(root: Path) -> Shim:
 
 def _archive(root: Path) -> Path | None:
     # An editable install leaves what was built in site-packages, which is then a further place of this package.
-    places = (root, *(Path(place) / "shim" for place in hotreload.__path__))
+    places = (root, *(Path(place) / "shim" for place in sys.modules[__package__].__path__))
     candidates = (place / "lib" / "libhotreload.a" for place in places)
     return next((path for path in candidates if path.is_file()), None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -89,14 +90,17 @@ def test_all_blocks_are_tested() -> None:
         "run: c",
         "file: host/src/main.rs",
         "file: patch/src/lib.rs",
+        "file: kernel.py",
+        "file: kernel.c",
         "run: python",
+        "run: notebook",
     }
     unlabelled = [text for label, _, text in blocks() if not label]
     assert {label for label, _, _ in blocks() if label} == known
     assert unlabelled == ["make demo\nmake test\n"]
 
 
-@pytest.mark.parametrize("label", ["file: host.c", "file: patch.c", "file: host/src/main.rs", "file: patch/src/lib.rs"])
+@pytest.mark.parametrize("label", [label for label, _, _ in blocks() if label.startswith("file: ")])
 def test_hosts_and_modules_are_short(label: str) -> None:
     code = [line for line in labelled(label).splitlines() if line.strip()]
     assert len(code) <= 20
@@ -145,8 +149,32 @@ def test_rust(
     assert set(steps(text)) <= {1, 10}
 
 
-def test_python(environment: dict[str, str], tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-c", labelled("run: python")], cwd=tmp_path, env=environment, check=True)
+def test_python(environment: dict[str, str], tmp_path: Path, start: Callable[[list[str]], Path]) -> None:
+    for name in ("kernel.py", "kernel.c"):
+        (tmp_path / name).write_text(labelled(f"file: {name}"), encoding="utf-8")
+    watch, comment, *build = labelled("run: python").strip().splitlines()
+    assert comment.startswith("# ")
+    log = start(watch.split())
+    wait_for(log, lambda text: 1 in steps(text))
+    for factor in (10, 100):
+        subprocess.run(["sh", "-euc", "\n".join(build)], cwd=tmp_path, env=environment, check=True)
+        text = wait_for(log, lambda text, factor=factor: factor in steps(text))  # type: ignore[misc]
+        source = tmp_path / "kernel.c"
+        source.write_text(source.read_text(encoding="utf-8").replace("10 *", "100 *"), encoding="utf-8")
+    assert set(steps(text)) <= {1, 10, 100}, "the state survived every swap"
+
+
+def test_notebook(environment: dict[str, str], tmp_path: Path) -> None:
+    pytest.importorskip("nbclient", reason="nbclient and ipykernel run the notebook")
+    declare, _ = labelled("file: kernel.py").split("step.write_header")
+    cells = [declare, *labelled("run: notebook").strip().splitlines()]
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests" / "integration" / "notebook_program.py", tmp_path],
+        input=json.dumps(cells), env=environment, cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    _, loaded, watched, header, status = json.loads(done.stdout)
+    assert (loaded, header) == ("", "") and "attach" in watched and "kernel.step  v0" in status
+    assert "KERNEL_STEP" in (tmp_path / "kernel_step.h").read_text(encoding="utf-8")
 
 
 def test_every_command_of_the_table_exists() -> None:

@@ -23,11 +23,17 @@ LEAVES = {"errors", "model"}
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "model": set(),
-    "": {"runtime"},
+    "": {"notebook", "runtime", "typed"},
     "__main__": {"commands"},
     "config": set(),
     "native": set(),
     "runtime": {"native"},
+    "signature": set(),
+    "header": {"signature"},
+    "arguments": {"native", "signature"},
+    "adopt": {"header", "native", "runtime", "signature", "sources"},
+    "typed": {"adopt", "arguments", "header", "native", "runtime", "signature"},
+    "notebook": {"link", "native", "reporters", "runner", "runtime", "session", "typed"},
     "link": {"native"},
     "hosts": {"link", "native"},
     "follower": {"hosts", "link"},
@@ -40,7 +46,7 @@ ARROWS: dict[str, set[str]] = {
     "workshop": {"demo"},
     "director": {"demo", "session", "workshop"},
     "scaffold": set(),
-    "sources": {""},
+    "sources": set(),
     "testing": {"session", "watcher", "hosts", "link", "native"},
     "reporters": {"codes", "session", "meter", "reporters"},
     "commands": {
@@ -179,6 +185,7 @@ def includes(path: Path) -> tuple[set[str], set[str]]:
 
 def test_public_names() -> None:
     assert hotreload.__all__ == [
+        "CallFailed",
         "Change",
         "ChangeKind",
         "ConfigError",
@@ -190,7 +197,10 @@ def test_public_names() -> None:
         "Report",
         "Runtime",
         "Slot",
+        "TypedSlot",
         "__version__",
+        "signature_header",
+        "slot",
     ]
 
 
