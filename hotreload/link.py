@@ -12,7 +12,7 @@ from types import TracebackType
 
 from hotreload import native
 from hotreload.errors import HotreloadError, NoHost
-from hotreload.model import Host, Record, Snapshot
+from hotreload.model import Host, HostOptions, Record, Snapshot
 
 ANSWER_SECONDS = 30.0
 """Longer than a host may wait for its safe point (10 s)."""
@@ -72,6 +72,18 @@ class Link:
     def rollback(self, module: str | None) -> native.Reply:
         """Takes back a module, or what the newest commit brought in."""
         return self._ask(native.ROLLBACK, native.rollback_body(module))
+
+    def set_options(self, asked: HostOptions) -> None:
+        """Asks for options, which hold from the next swap on. Asks nothing where none is named.
+
+        Raises:
+            HotreloadError: ``E-USAGE``: the host's shim does not know one of them.
+        """
+        if asked == HostOptions():
+            return
+        reply = self._ask(native.OPTIONS, native.options_body(asked))
+        if reply.failure:
+            raise native.error_of(reply.failure)
 
     def begin_load(self, paths: Sequence[str]) -> None:
         """Asks to load modules as one transaction; `finish` waits for its outcome."""

@@ -110,6 +110,22 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True)
+class Guard:
+    """How long a swapped slot is on probation, and what a hang is; 0 stands for the host's default."""
+
+    calls: int = 0
+    seconds: float = 0.0
+    hang_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class HostOptions:
+    """What a tool asks hosts for when it attaches; None leaves an option as the host has it."""
+
+    guard: Guard | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A settled build output: either its manifest, or why preflight refuses it. ``settled`` is ``time.monotonic()``."""
 

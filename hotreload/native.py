@@ -25,6 +25,7 @@ from hotreload.model import (
     EventKind,
     Failure,
     Host,
+    HostOptions,
     Manifest,
     Module,
     ModuleRecord,
@@ -214,6 +215,7 @@ PREPARE: int = lib.HR_MSG_PREPARE
 COMMIT: int = lib.HR_MSG_COMMIT
 ABORT: int = lib.HR_MSG_ABORT
 ROLLBACK: int = lib.HR_MSG_ROLLBACK
+OPTIONS: int = lib.HR_MSG_OPTIONS
 HEADER_SIZE = ffi.sizeof("hr_message")
 PATHS_MAX: int = lib.HR_WIRE_PATHS_MAX
 
@@ -261,6 +263,17 @@ def paths_body(paths: Sequence[str]) -> bytes:
     for path in paths:
         data += _path(path).ljust(lib.HR_PATH_SIZE, b"\0")
     return bytes(data)
+
+
+def options_body(asked: HostOptions) -> bytes:
+    body = ffi.new("hr_options_request *")
+    if asked.guard:
+        body.named |= lib.HR_OPTION_GUARD
+        body.options.probation_calls = asked.guard.calls
+        body.options.probation_ms = round(asked.guard.seconds * 1000)
+        body.options.hang_ms = round(asked.guard.hang_seconds * 1000)
+    body.options.flags = body.named
+    return bytes(ffi.buffer(body))
 
 
 def rollback_body(module: str | None) -> bytes:

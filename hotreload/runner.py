@@ -34,7 +34,7 @@ from hotreload import hosts, native, session
 from hotreload.errors import EXIT_INTERRUPTED, EXIT_NO_HOST, EXIT_OK, HotreloadError, NoHost
 from hotreload.link import Link
 from hotreload.meter import HostView, Meter
-from hotreload.model import OK, SAME, Failure, Record, Report, Snapshot
+from hotreload.model import OK, SAME, Failure, HostOptions, Record, Report, Snapshot
 from hotreload.session import Outcome, State, Transaction, Wanted
 from hotreload.watcher import Watcher
 
@@ -99,6 +99,8 @@ class Options:
     """Where sources are watched for ``build``; the current directory by default."""
     stay: bool = True
     """Go on after the host that we started has exited (a person looks at the screen)."""
+    asked: HostOptions = field(default_factory=HostOptions)
+    """What every host is asked for when it is attached."""
 
 
 @dataclass
@@ -360,12 +362,22 @@ class Runner:
             if link.host.pid != pid:
                 link.close()
                 raise native.protocol_error(f"the host says that it is process {link.host.pid}")
+            self._ask_options(link)
         except NoHost:  # a dead host's socket, which its successor removes; or no answer yet
             self._approach_again(pid)
         except HotreloadError as error:
             self.send(session.Note(f"host {pid}: {error}"))
         else:
             self._queue.put(_Internal(lambda: self._attach(pid, link)))
+
+    def _ask_options(self, link: Link) -> None:
+        try:
+            link.set_options(self._options.asked)
+        except NoHost:
+            link.close()
+            raise
+        except HotreloadError as error:  # watched all the same, without what its shim does not offer
+            self.send(session.Note(f"host {link.host.pid}: {error}"))
 
     def _approach_again(self, pid: int) -> None:
         identity, _ = self._approached.get(pid, (0, 0.0))

@@ -10,7 +10,7 @@ from hotreload import runner
 from hotreload.commands import COMMANDS, options
 from hotreload.errors import EXIT_NO_HOST
 from hotreload.hosts import Finder
-from hotreload.model import Host, Report
+from hotreload.model import Host, HostOptions, Report
 from hotreload.reporters.answers import print_reports
 from hotreload.session import Transaction, Wanted
 
@@ -21,10 +21,13 @@ from hotreload.session import Transaction, Wanted
 )
 @click.argument("modules", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="MODULE...")
 @options.host
+@options.asked
 @options.as_json("Print one object for each host and module.")
 @options.color
-def command(modules: tuple[Path, ...], wanted: tuple[str, ...], as_json: bool, color: str) -> int:
+def command(modules: tuple[Path, ...], wanted: tuple[str, ...], as_json: bool, color: str, asked: HostOptions) -> int:
     links = {link.host.pid: link for link in Finder().require(wanted)}
+    for link in links.values():
+        link.set_options(asked)
     offer = tuple(Wanted(path, path, 0) for path in modules)
     outcomes = runner.transact(Transaction(1, dict.fromkeys(links, offer)), links)
     answers: list[tuple[Host, Report]] = []

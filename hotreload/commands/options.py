@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from hotreload.errors import EXIT_ERROR, EXIT_NO_HOST, EXIT_OK, EXIT_REJECTED
-from hotreload.model import OK, SAME, Report
+from hotreload.model import OK, SAME, Guard, HostOptions, Report
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,6 +27,31 @@ def host(function: Function) -> Function:
     """``--host NAME|PID``, as often as wanted."""
     text = "Only this host, by name or pid; may be given several times."
     return click.option("--host", "wanted", multiple=True, metavar="NAME|PID", help=text)(function)
+
+
+def asked(function: Function) -> Function:
+    """What hosts are asked for (``--guard`` and its numbers), handed on as ``asked: HostOptions``."""
+    positive = click.FloatRange(min=0, min_open=True)
+    choices = (
+        click.option("--guard", is_flag=True, help="Roll back a patch that crashes or hangs after its swap."),
+        click.option("--guard-calls", metavar="N", type=click.IntRange(min=1), help="Guard a slot's first N calls."),
+        click.option("--guard-seconds", metavar="S", type=positive, help="Guard a slot for S seconds."),
+        click.option("--hang-seconds", metavar="S", type=positive, help="A guarded call of more than S seconds hangs."),
+    )
+
+    @functools.wraps(function)
+    def with_options(
+        *arguments: Any, guard: bool, guard_calls: int | None, guard_seconds: float | None,
+        hang_seconds: float | None, **others: Any,
+    ) -> Any:  # fmt: skip
+        numbers = (guard_calls, guard_seconds, hang_seconds)
+        wanted = Guard(guard_calls or 0, guard_seconds or 0.0, hang_seconds or 0.0)
+        on = guard or any(number is not None for number in numbers)
+        return function(*arguments, asked=HostOptions(wanted if on else None), **others)
+
+    for choice in reversed(choices):
+        with_options = choice(with_options)
+    return with_options  # type: ignore[return-value]
 
 
 def as_json(text: str) -> Callable[[Function], Function]:

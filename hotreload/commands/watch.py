@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from hotreload.commands import COMMANDS, options
+from hotreload.model import HostOptions
 from hotreload.reporters import Reporter
 from hotreload.runner import Options, Runner
 from hotreload.session import Command
@@ -46,6 +47,7 @@ class WithHost(click.Command):
     metavar="DIR",
     help="Where --build looks for changed sources; the current directory by default.",
 )
+@options.asked
 @options.as_json("Print one object a line on standard output, and nothing else there.")
 @click.option("--plain", is_flag=True, help="Print timestamped lines instead of the dashboard.")
 @click.option("--no-existing", is_flag=True, help="Leave what was built before alone.")
@@ -55,6 +57,7 @@ class WithHost(click.Command):
 def command(
     context: click.Context, paths: tuple[Path, ...], wanted: tuple[str, ...], build: str | None,
     sources: tuple[Path, ...], as_json: bool, plain: bool, no_existing: bool, poll: bool, color: str,
+    asked: HostOptions,
 ) -> int:  # fmt: skip
     if as_json and plain:
         raise click.UsageError("--json and --plain exclude each other")
@@ -62,11 +65,11 @@ def command(
     if __name__ in context.meta and not started:
         raise click.UsageError("name the host to start after --")
     dashboard = not as_json and not plain and options.interactive()
-    asked = Options(
+    session = Options(
         paths=paths, hosts=wanted, build=build, command=started, existing=not no_existing, poll=poll,
-        sources=sources, stay=dashboard,
+        sources=sources, stay=dashboard, asked=asked,
     )  # fmt: skip
-    return Runner(asked, reporter(as_json=as_json, dashboard=dashboard, color=color)).run()
+    return Runner(session, reporter(as_json=as_json, dashboard=dashboard, color=color)).run()
 
 
 def reporter(*, as_json: bool, dashboard: bool, color: str) -> Callable[[Callable[[Command], None]], Reporter]:

@@ -3,7 +3,8 @@
  * Invariants:
  *  B1  Only the host writes; the descriptor that it hands out is sealed against anybody else's writing.
  *  B2  Slot and module records change between hr_blackbox_begin and _end only, under hr.lock; box->sequence is odd
- *      meanwhile. Partner of each fence: the one of the same name in read_records.
+ *      meanwhile. Partner of each fence: the one of the same name in read_records. Apart from these, a slot's first
+ *      call is stamped by its caller at any time, in two words that are atomic each.
  *  B3  A reader trusts nothing: offsets and sizes are checked once against the block's size (which is sealed), counts
  *      are limited to the capacities found then, strings are terminated in the copy. A host killed inside B2 leaves an
  *      odd sequence; its records are read all the same. */
@@ -236,7 +237,12 @@ void hr_blackbox_rebuild(void) {
         module->record = 0;
         hr_blackbox_module(module, module->state == HR_MODULE_LIVE ? "" : "loaded before the fork");
     }
-    for (uint32_t i = 1; i < hr.slot_count; i++) hr_blackbox_slot(i, false, now);
+    for (uint32_t i = 1; i < hr.slot_count; i++) {
+        hr_blackbox_slot(i, false, now);
+        if (hr_dispatch.table->entries[i].flags & HR_ENTRY_FIRST) continue;
+        slot_record(i)->first_version = hr.slots[i].version; /* called before the fork, if it ever changed */
+        slot_record(i)->first_called = hr.slots[i].version ? now : 0;
+    }
     hr_blackbox_end();
 }
 
@@ -278,15 +284,25 @@ static void write_changes(hr_event *event, const hr_report *report) {
     *at = 0;
 }
 
-void hr_blackbox_event(uint32_t kind, const hr_report *report) {
-    uint64_t number = hr.box->event_count + 1;
-    hr_event *event = (hr_event *)at(hr.box->events_offset) + (number - 1) % HR_BOX_EVENTS;
+static hr_event *event_begin(uint32_t kind) {
+    hr_event *event = (hr_event *)at(hr.box->events_offset) + hr.box->event_count % HR_BOX_EVENTS;
     __atomic_store_n(&event->number, 0, __ATOMIC_RELAXED);
     __atomic_thread_fence(__ATOMIC_RELEASE); /* partner: the acquire fence in hr_box_events */
     event->time = hr_realtime_ns();
     event->kind = kind;
-    event->status = report->status;
     event->origin = hr_origin;
+    return event;
+}
+
+static void event_end(hr_event *event) {
+    uint64_t number = hr.box->event_count + 1;
+    __atomic_store_n(&event->number, number, __ATOMIC_RELEASE); /* partner: the first look in hr_box_events */
+    __atomic_store_n(&hr.box->event_count, number, __ATOMIC_RELEASE);
+}
+
+void hr_blackbox_event(uint32_t kind, const hr_report *report) {
+    hr_event *event = event_begin(kind);
+    event->status = report->status;
     event->content = report->content;
     write_changes(event, report);
     event->generation = report->generation;
@@ -296,8 +312,55 @@ void hr_blackbox_event(uint32_t kind, const hr_report *report) {
     memcpy(event->build_id, report->build_id, sizeof event->build_id);
     memcpy(event->path, report->path, sizeof event->path);
     event->failure = report->failure;
-    __atomic_store_n(&event->number, number, __ATOMIC_RELEASE); /* partner: the first look in hr_box_events */
-    __atomic_store_n(&hr.box->event_count, number, __ATOMIC_RELEASE);
+    event_end(event);
+}
+
+bool hr_blackbox_first_call(uint32_t index, uint64_t version) {
+    hr_box_slot *record = slot_record(index);
+    uint64_t seen = __atomic_load_n(&record->first_version, __ATOMIC_RELAXED);
+    do {
+        if (seen >= version) return false;
+    } while (!__atomic_compare_exchange_n(&record->first_version, &seen, version, false, __ATOMIC_RELAXED,
+                                          __ATOMIC_RELAXED));
+    __atomic_store_n(&record->first_called, hr_realtime_ns(), __ATOMIC_RELAXED);
+    return true;
+}
+
+/* One line for each slot; as many of them as fit, from the first on. Returns how many did. */
+static uint32_t write_first_calls(hr_event *event, const uint32_t *indices, uint32_t count) {
+    size_t used = 0;
+    uint32_t done = 0;
+    for (; done < count; done++) {
+        const hr_box_slot *record = slot_record(indices[done]);
+        size_t room = sizeof event->changes - used;
+        int length = snprintf(event->changes + used, room, "%s\t%llu\t%llu\n", record->symbol,
+                              (unsigned long long)__atomic_load_n(&record->first_version, __ATOMIC_RELAXED),
+                              (unsigned long long)__atomic_load_n(&record->first_called, __ATOMIC_RELAXED));
+        if (length <= 0 || (size_t)length >= room) break;
+        used += (size_t)length;
+    }
+    event->changes[used] = 0;
+    event->slots = done;
+    return done;
+}
+
+void hr_blackbox_first_calls(hr_module *module, const uint32_t *indices, uint32_t count) {
+    for (uint32_t done = 0; done < count;) {
+        hr_event *event = event_begin(HR_EVENT_FIRST_CALL);
+        const hr_manifest *manifest = module ? module->manifest : NULL;
+        event->status = HR_OK;
+        event->origin = 0;
+        event->generation = module ? module->generation : 0;
+        event->module_version = manifest ? manifest->version : 0;
+        event->content = manifest ? manifest->content : 0;
+        event->us = 0;
+        hr_copy_text(event->module, sizeof event->module, manifest ? manifest->name : "");
+        hr_copy_text(event->build_id, sizeof event->build_id, manifest ? manifest->build_id : "");
+        hr_copy_text(event->path, sizeof event->path, module ? module->path : "");
+        memset(&event->failure, 0, sizeof event->failure);
+        done += write_first_calls(event, indices + done, count - done);
+        event_end(event);
+    }
 }
 
 /* ---- readers ---- */

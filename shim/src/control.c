@@ -136,6 +136,7 @@ void hr_safepoint_reached(void) {
     if (!__atomic_load_n(&hr.ready, __ATOMIC_ACQUIRE)) return;
     want_safe_point(false);
     run_job();
+    hr_slow_tell();
     if (!grace_at_safe_points()) return;
     hr_module_run_grace();
     if (hr_module_waiting()) want_safe_point(true);
@@ -153,6 +154,14 @@ void hr_control_wake(void) {
         return;
     }
     wake_engine();
+}
+
+/* To write an event is no code of a module's: the control thread may do it wherever it runs. */
+void hr_control_news(void) {
+    int saved = errno;
+    if (thread_runs()) wake_engine();
+    else want_safe_point(true);
+    errno = saved;
 }
 
 /* ---- sending ---- */
@@ -301,6 +310,16 @@ static bool handle_rollback(hr_client *client, const hr_message *request, const 
     return sent;
 }
 
+static bool handle_options(hr_client *client, const hr_message *request, const void *body) {
+    hr_options_request wanted;
+    if (request->length != sizeof wanted)
+        return send_failure(client, request, HR_E_PROTOCOL, "the options have the wrong size");
+    memcpy(&wanted, body, sizeof wanted);
+    hr_status status = hr_options_change(wanted.named, &wanted.options);
+    if (status != HR_OK) return send_failure(client, request, status, "this shim does not know the option");
+    return send_reply(client, request, HR_OK, NULL, NULL, 0);
+}
+
 static bool handle(hr_client *client, const hr_message *request, const void *body) {
     switch (request->kind) {
     case HR_MSG_HELLO: return send_welcome(client, request, true);
@@ -312,6 +331,7 @@ static bool handle(hr_client *client, const hr_message *request, const void *bod
         drop_transaction(client);
         return send_reply(client, request, HR_OK, NULL, NULL, 0);
     case HR_MSG_ROLLBACK: return handle_rollback(client, request, body);
+    case HR_MSG_OPTIONS: return handle_options(client, request, body);
     default: return send_failure(client, request, HR_E_PROTOCOL, "this shim does not know the request");
     }
 }
@@ -455,6 +475,7 @@ static void *control_thread(void *unused) {
     while (!stopping() && hr.owner == owner) { /* else a hook forked, and this is the child's only thread */
         bool waiting = hr_module_waiting() && !(serve_flags() & HR_SERVE_SAFE_POINT);
         if (engine_step(waiting ? GRACE_TICK_MS : -1) > 0) hr_stage_ahead();
+        hr_slow_tell();
         if (waiting) hr_module_run_grace();
     }
     return NULL;
@@ -627,6 +648,7 @@ int hr_poll(int timeout_ms) {
     if (hr_served() && !stopping()) served = more = engine_step(timeout_ms);
     while (more > 0 && !stopping()) served += more = engine_step(0);
     pthread_mutex_unlock(&control.engine);
+    hr_slow_tell();
     hr_module_run_grace();
     return served;
 }

@@ -1,7 +1,10 @@
 /* The dispatch table: one pointer publishes everything.
  *
  * Invariants (I1, I4 of slot.h are the callers' halves):
- *  D1  Entries below a published table's count are immutable, but for those of slots that nobody can call yet.
+ *  D1  Entries below a published table's count are immutable, but for those of slots that nobody can call yet, and for
+ *      flags, which an entry of a published table can only lose: a first call that has been told, a probation that has
+ *      ended. Who copies a table meanwhile may copy a flag that is gone a moment later; it costs a slow call, which
+ *      drops it again. The version above the flags tells the slow path which implementation the entry is about.
  *  D2  A commit copies the table, changes all entries of its slots and release-stores one pointer.
  *  D3  An entry is appended in place beyond the count, then the count is release-stored, and only then may a slot carry
  *      its index. */
@@ -12,7 +15,6 @@
 
 hr_dispatch_state hr_dispatch __attribute__((aligned(64)));
 
-#define ENTRY_SLOW 1u
 #define TABLE_LEAST 64u
 
 int32_t hr_unresolved(void *state, const void *input, void *output) {
@@ -49,7 +51,9 @@ static hr_table *table_copy(uint32_t capacity) {
     hr_table *table = table_new(old->count, capacity);
     if (table == NULL) return NULL;
     table->generation = old->generation;
-    memcpy(table->entries, old->entries, old->count * sizeof(hr_entry));
+    for (uint32_t i = 0; i < old->count; i++)
+        table->entries[i] =
+            (hr_entry){old->entries[i].function, __atomic_load_n(&old->entries[i].flags, __ATOMIC_RELAXED)};
     return table;
 }
 
@@ -62,7 +66,7 @@ static void publish(hr_table *table) {
 hr_status hr_dispatch_init(void) {
     hr_table *table = table_new(1, TABLE_LEAST);
     if (table == NULL) return HR_E_MEMORY;
-    table->entries[0] = (hr_entry){hr_unresolved, ENTRY_SLOW};
+    table->entries[0] = (hr_entry){hr_unresolved, HR_ENTRY_UNDECLARED};
     hr_dispatch.epoch = 1;
     __atomic_store_n(&hr_dispatch.table, table, __ATOMIC_SEQ_CST);
     return HR_OK;
@@ -97,20 +101,18 @@ hr_status hr_dispatch_publish(const hr_assignment *assignments, uint32_t count) 
     if (table == NULL) return HR_E_MEMORY;
     table->generation++;
     for (uint32_t i = 0; i < count; i++)
-        table->entries[assignments[i].index] = (hr_entry){assignments[i].function, 0};
+        table->entries[assignments[i].index] = (hr_entry){assignments[i].function, hr_slow_flags(&assignments[i])};
     publish(table);
     return HR_OK;
 }
 
-/* A slot that was never declared: this first call does it. Another declaration of the same symbol shares its slot. */
-static bool declare_late(hr_slot *slot) {
-    hr_status status = hr_declare(NULL, slot);
-    return status == HR_OK || (status == HR_E_DUPLICATE && hr_slot_share(slot));
-}
-
-int32_t hr_call_slow(hr_slot *slot, const hr_table *table, void *state, const void *input, void *output) {
-    (void)table; /* only entry 0 has flags: the caller's load of index gave 0, whatever it is by now, and counted so */
-    uint32_t index = __atomic_load_n(&slot->index, __ATOMIC_ACQUIRE);
-    if (index != 0 || declare_late(slot)) return hr_call(slot, state, input, output);
-    return slot->fallback ? slot->fallback(state, input, output) : HR_UNRESOLVED;
+uint64_t hr_dispatch_drop(const hr_table *table, uint32_t index, uint64_t flags) {
+    const hr_entry *entry = &table->entries[index];
+    uint64_t *word = (uint64_t *)(uintptr_t)&entry->flags; /* callers hold tables as what they do not write */
+    uint64_t before = __atomic_load_n(word, __ATOMIC_RELAXED), after;
+    do {
+        after = before & ~flags;
+        if ((after & ((UINT64_C(1) << HR_ENTRY_VERSION) - 1)) == 0) after = 0;
+    } while (!__atomic_compare_exchange_n(word, &before, after, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+    return before;
 }

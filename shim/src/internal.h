@@ -82,6 +82,7 @@ typedef struct hr_assignment {
     uint32_t index;
     hr_patch_fn function;
     hr_module *module;
+    uint64_t version; /* that the slot has after it; 0: no swap, nothing is to be proven about the function */
 } hr_assignment;
 
 /* All of the shim's state, but for what callers touch (hr_dispatch, the black box, hr_thread_shard).
@@ -119,6 +120,9 @@ typedef struct hr_global {
     uint32_t owner; /* the pid that this state belongs to */
     hr_runtime *served;   /* written under lock, read atomically */
     uint32_t serve_flags; /* the same */
+    hr_options options;   /* defaults filled in; flags are read atomically */
+    uint32_t first_calls; /* atomic: slots whose first call no event has told yet */
+    uint8_t *first_call;  /* atomic, one a slot: it is one of them */
     uint32_t serial; /* atomic: of staged copies */
     uint32_t spare;  /* atomic: of an empty one, made ahead; 0: there is none */
     char stage_directory[HR_PATH_SIZE]; /* empty until the first copy */
@@ -143,6 +147,19 @@ hr_status hr_dispatch_append(uint32_t index); /* makes the entry exist, unresolv
 void hr_dispatch_set_unused(uint32_t index, hr_patch_fn function); /* of an entry that nobody calls yet; under lock */
 hr_status hr_dispatch_publish(const hr_assignment *assignments, uint32_t count); /* under lock */
 void hr_dispatch_free(hr_table *table); /* quiescent; under lock */
+
+uint64_t hr_dispatch_drop(const hr_table *table, uint32_t index, uint64_t flags); /* D1; returns what was left before */
+
+/* options.c */
+void hr_options_init(void);
+bool hr_option(uint32_t flag); /* whether it is on */
+hr_status hr_options_change(uint32_t named, const hr_options *options);
+
+/* slow.c */
+hr_status hr_slow_init(void);
+uint64_t hr_slow_flags(const hr_assignment *assignment); /* of its entry; under lock, right before it is published */
+bool hr_slow_news(void);  /* something waits for hr_slow_tell */
+void hr_slow_tell(void); /* writes the events that callers only noted; not under lock */
 
 /* shards.c */
 typedef struct hr_guest {
@@ -173,6 +190,8 @@ void hr_blackbox_ask_ahead(uint32_t index); /* fetches what hr_blackbox_slot wil
 void hr_blackbox_free_slot(uint32_t index); /* its counters become the next owner's base */
 void hr_blackbox_module(hr_module *module, const char *reason); /* gives it a record when it has none */
 void hr_blackbox_event(uint32_t kind, const hr_report *report); /* under lock */
+bool hr_blackbox_first_call(uint32_t index, uint64_t version); /* of a caller; true: it is the version's first one */
+void hr_blackbox_first_calls(hr_module *module, const uint32_t *indices, uint32_t count); /* the event; under lock */
 void hr_blackbox_rebuild(void); /* writes all records anew */
 hr_shard *hr_blackbox_shard(uint32_t number);
 uint64_t hr_blackbox_shard_stride(void);
@@ -207,6 +226,7 @@ hr_status hr_at_safe_point(void (*job)(void *), void *argument); /* HR_OK or HR_
 hr_runtime *hr_served(void);
 void hr_control_forked(void);
 void hr_control_wake(void); /* something waits for a grace period */
+void hr_control_news(void); /* something waits for hr_slow_tell; for callers and signal handlers */
 void hr_control_exit(void);
 
 /* linux.c: the platform file */

@@ -460,7 +460,8 @@ static void find_slots(hr_transaction *transaction) {
         in->assignments_at = at;
         for (uint32_t k = 0; in->module && k < in->manifest->entry_count; k++) {
             uint32_t index = hr_slot_lookup(transaction->runtime, in->manifest->entries[k].name);
-            transaction->assignments[at++] = (hr_assignment){index, in->module->exported->entries[k].func, in->module};
+            hr_patch_fn function = in->module->exported->entries[k].func;
+            transaction->assignments[at++] = (hr_assignment){index, function, in->module, 0};
             if (index == 0) transaction->undeclared = true;
         }
     }
@@ -486,6 +487,7 @@ hr_status hr_prepare(hr_runtime *runtime, const char *const *paths, uint32_t cou
     memset(reports, 0, count * sizeof *reports);
     hr_status status = hr_ready();
     if (status != HR_OK) return status;
+    hr_slow_tell(); /* in a host that serves nobody nothing else does */
     hr_transaction *made = transaction_new(hr_runtime_or_default(runtime), count);
     if (made == NULL) return HR_E_MEMORY;
     for (uint32_t i = 0; i < count; i++) {
@@ -580,6 +582,8 @@ static hr_status resolve(hr_transaction *transaction) {
             if (status != HR_OK) return status;
         }
     }
+    for (uint32_t i = 0; i < transaction->assignment_count; i++)
+        transaction->assignments[i].version = hr.slots[transaction->assignments[i].index].version + 1;
     return HR_OK;
 }
 
@@ -846,7 +850,8 @@ static hr_status plan_rollback(hr_rollback_plan *plan, const char *name) {
     for (uint32_t i = 1; i < hr.slot_count; i++) {
         if (hr.slots[i].module == NULL || !in_plan(plan, hr.slots[i].module)) continue;
         hr_past past = past_or_fallback(plan, &hr.slots[i]);
-        plan->assignments[plan->assignment_count++] = (hr_assignment){i, past.function, past.module};
+        plan->assignments[plan->assignment_count++] =
+            (hr_assignment){i, past.function, past.module, hr.slots[i].version + 1};
     }
     return HR_OK;
 }

@@ -57,7 +57,9 @@ static hr_status initialise(void) {
     hr.runtimes = &hr.first;
     hr.owner = (uint32_t)getpid();
     hr.asymmetric = hr_platform_membarrier_register();
+    hr_options_init();
     hr_status status = hr_blackbox_create();
+    if (status == HR_OK) status = hr_slow_init();
     if (status == HR_OK) status = hr_shards_init();
     if (status == HR_OK) status = hr_dispatch_init();
     if (status != HR_OK) return status;
@@ -198,7 +200,7 @@ void hr_runtime_free(hr_runtime *runtime) {
     hr_assignment *assignments = calloc(hr.slot_count, sizeof *assignments);
     uint32_t count = 0;
     for (uint32_t i = 1; assignments && i < hr.slot_count; i++)
-        if (hr.slots[i].runtime == runtime) assignments[count++] = (hr_assignment){i, hr_unresolved, NULL};
+        if (hr.slots[i].runtime == runtime) assignments[count++] = (hr_assignment){i, hr_unresolved, NULL, 0};
     /* Without memory the slots stay taken: a leak, never a call into something else. */
     if (assignments && hr_dispatch_publish(assignments, count) == HR_OK) {
         hr_blackbox_begin();
@@ -236,7 +238,7 @@ static hr_status give_fallback(uint32_t index, hr_patch_fn fallback, bool fresh)
     hr_patch_fn function = fallback ? fallback : hr_unresolved;
     if (slot->module == NULL && fresh) hr_dispatch_set_unused(index, function);
     if (slot->module == NULL && !fresh) { /* a module created it and was rolled back: callers may have it */
-        hr_status status = hr_dispatch_publish(&(hr_assignment){index, function, NULL}, 1);
+        hr_status status = hr_dispatch_publish(&(hr_assignment){index, function, NULL, 0}, 1);
         if (status != HR_OK) return status;
         hr_reclaim_advance();
         hr_reclaim_tables();

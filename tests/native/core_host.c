@@ -373,7 +373,7 @@ static void *call_many(void *made) {
     return NULL;
 }
 
-static uint64_t total_of(const hr_slot *slot) {
+static hr_box_reader *own_box(void) {
     hr_box_reader *reader;
     struct { hr_message head; hr_welcome body; } answer;
     union { struct cmsghdr header; char space[CMSG_SPACE(sizeof(int))]; } extra;
@@ -387,12 +387,90 @@ static uint64_t total_of(const hr_slot *slot) {
     CHECK(recvmsg(fd, &envelope, 0) == (ssize_t)sizeof answer && CMSG_FIRSTHDR(&envelope));
     memcpy(&box, CMSG_DATA(CMSG_FIRSTHDR(&envelope)), sizeof box);
     CHECK(hr_box_open(box, &reader, NULL) == HR_OK);
+    close(box);
+    close(fd);
+    return reader;
+}
+
+static uint64_t total_of(const hr_slot *slot) {
+    hr_box_reader *reader = own_box();
     uint64_t calls[16];
     CHECK(slot->index < 16 && hr_box_calls(reader, calls, NULL, 16) == 16);
     hr_box_close(reader);
-    close(box);
-    close(fd);
     return calls[slot->index];
+}
+
+/* ---- the first call of a version ---- */
+
+/* What the box says of slot_a: the newest version that was called, and when it first was. */
+static uint64_t first_version(hr_box_reader *reader, uint64_t *when) {
+    hr_box_slot slots[8];
+    CHECK(slot_a.index < 8 && hr_box_slots(reader, slots, 8) > slot_a.index);
+    *when = slots[slot_a.index].first_called;
+    return slots[slot_a.index].first_version;
+}
+
+/* Waits for the event that tells slot_a's first call on a version; returns how many told one so far. */
+static uint32_t first_call_events(hr_box_reader *reader, uint64_t version, uint64_t when) {
+    char wanted[64];
+    snprintf(wanted, sizeof wanted, "a\t%llu\t%llu\n", (unsigned long long)version, (unsigned long long)when);
+    for (;; usleep(200)) {
+        static hr_event events[32];
+        uint32_t count = hr_box_events(reader, 0, events, 32), told = 0;
+        bool found = false;
+        for (uint32_t i = 0; i < count; i++) {
+            if (events[i].kind != HR_EVENT_FIRST_CALL) continue;
+            told++;
+            found |= strcmp(events[i].changes, wanted) == 0;
+        }
+        if (found) return told;
+    }
+}
+
+/* Told once for each version, by an event and in the slot's record, and by nobody who is still on an older version. */
+static void first_calls(void) {
+    start("host", 0);
+    hr_box_reader *reader = own_box();
+    uint64_t when = 0, again = 0;
+    CHECK(hr_call(&slot_a, NULL, NULL, NULL) == 0 && first_version(reader, &when) == 0 && when == 0);
+    CHECK(load("m1") == HR_OK && first_version(reader, &when) == 0);
+    hr_frame frame = hr_frame_begin();
+    CHECK(load("m2") == HR_OK);
+    CHECK(hr_frame_call(&frame, &slot_a, NULL, NULL, NULL) == 1 && first_version(reader, &when) == 1 && when != 0);
+    CHECK(hr_call(&slot_a, NULL, NULL, NULL) == 2 && first_version(reader, &when) == 2);
+    hr_frame_end(&frame);
+    CHECK(first_call_events(reader, 2, when) >= 1);
+    for (int i = 0; i < 3; i++) CHECK(hr_call(&slot_a, NULL, NULL, NULL) == 2);
+    CHECK(first_version(reader, &again) == 2 && again == when);
+    CHECK(hr_rollback(NULL, NULL, NULL, NULL) == HR_OK && hr_call(&slot_a, NULL, NULL, NULL) == 1);
+    CHECK(first_version(reader, &when) == 3 && when > again);
+    CHECK(first_call_events(reader, 3, when) <= 3);
+    CHECK(total_of(&slot_a) == 7);
+    hr_box_close(reader);
+}
+
+/* A tool's options: what it does not name stays, what this shim does not know is refused. */
+static void options(void) {
+    start("host", 0);
+    hr_reply reply;
+    hr_options got, set_by_host = {.flags = HR_OPTION_GUARD, .probation_calls = 7, .budget_bytes = 5};
+    CHECK(hr_set_options(&set_by_host) == HR_OK);
+    hr_get_options(&got);
+    CHECK(got.flags == HR_OPTION_GUARD && got.probation_calls == 7 && got.hang_ms == 2000 && got.budget_bytes == 5);
+    hr_options_request asked = {.named = 0, .options = {.hang_ms = 9}};
+    int fd = connect_to_self();
+    CHECK(exchange(fd, HR_MSG_OPTIONS, &asked, sizeof asked, &reply) && reply.status == HR_OK);
+    hr_get_options(&got);
+    CHECK(got.flags == HR_OPTION_GUARD && got.hang_ms == 2000);
+    asked.named = HR_OPTION_GUARD;
+    CHECK(exchange(fd, HR_MSG_OPTIONS, &asked, sizeof asked, &reply) && reply.status == HR_OK);
+    hr_get_options(&got);
+    CHECK(got.flags == 0 && got.hang_ms == 9 && got.probation_calls == 100000 && got.budget_bytes == 5);
+    asked.named = 1u << 31;
+    CHECK(exchange(fd, HR_MSG_OPTIONS, &asked, sizeof asked, &reply) && reply.status == HR_E_USAGE);
+    CHECK(exchange(fd, HR_MSG_OPTIONS, &asked, 4, &reply) && reply.status == HR_E_PROTOCOL);
+    CHECK(hr_set_options(&(hr_options){.flags = 1u << 31}) == HR_E_USAGE);
+    close(fd);
 }
 
 /* A child whose threads are calling when it begins to be served loses no call and no record. */
@@ -518,6 +596,8 @@ static const struct {
     {"no_descriptor_to_serve", no_descriptor_to_serve},
     {"no_descriptor_to_accept", no_descriptor_to_accept},
     {"host_and_tool_at_once", host_and_tool_at_once},
+    {"first_calls", first_calls},
+    {"options", options},
     {"served_child_with_threads", served_child_with_threads},
     {"descriptors_closed", descriptors_closed},
     {"fork_during_on_unload", fork_during_on_unload},

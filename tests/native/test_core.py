@@ -37,6 +37,8 @@ SCENARIOS = [
     "no_descriptor_to_serve",
     "no_descriptor_to_accept",
     "host_and_tool_at_once",
+    "first_calls",
+    "options",
     "served_child_with_threads",
     "descriptors_closed",
     "fork_during_on_unload",

@@ -423,7 +423,7 @@ static void remember(void) {
     pthread_mutex_lock(&hr.lock);
     for (int i = 0; i < 3; i++) {
         const hr_slot_info *info = &hr.slots[slots[i]->index];
-        opened[opened_count].assignments[i] = (hr_assignment){slots[i]->index, info->function, info->module};
+        opened[opened_count].assignments[i] = (hr_assignment){slots[i]->index, info->function, info->module, 0};
     }
     pthread_mutex_unlock(&hr.lock);
     opened_count++;

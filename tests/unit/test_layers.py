@@ -88,7 +88,7 @@ INCLUDES = {
     "describe.h": {"layout.h"},
     "preflight.h": {"status.h"},
     "report.h": {"preflight.h"},
-    "wire.h": {"report.h"},
+    "wire.h": {"hotreload.h"},
     "hotreload.h": {"describe.h", "report.h", "slot.h", "off.h"},
     "slot.h": set(),
     "off.h": set(),

@@ -15,6 +15,7 @@
  *     hr_declare, hr_find, hr_load,       with everything; they wait for each other
  *     hr_rollback, hr_prepare, ...
  *     hr_safepoint, hr_poll               with everything, one thread at a time; not from inside a slot call
+ *     hr_set_options, hr_get_options      with everything
  *     hr_serve, hr_stop                   with everything but each other; not from a module's hooks
  *     hr_runtime_free                     with nothing that uses that runtime
  *
@@ -47,6 +48,28 @@ const char *hr_version(void);
 /* Slots and modules that the process can hold; for before anything else is called. 0 keeps a default: 4,096 slots
  * (65,536 at most), 1,000 modules in the black box. HR_E_USAGE when it is too late or out of range. */
 hr_status hr_configure(uint32_t slots);
+
+/* ---- what is off until somebody asks for it ---- */
+
+#define HR_OPTION_GUARD 1 /* swapped slots are on probation: a crash or a hang in the patch is rolled back */
+
+/* Of the whole process; each number 0 stands for its default. Set before the swaps that it is for. */
+typedef struct hr_options {
+    uint32_t flags;           /* HR_OPTION_* */
+    uint32_t probation_ms;    /* a probation ends after so long, 10,000 by default, */
+    uint64_t probation_calls; /* or after so many calls, 100,000 by default: whichever comes first */
+    uint32_t hang_ms;         /* a guarded call that takes longer hangs, 2,000 by default */
+    uint32_t sample_every;    /* one call in so many is timed */
+    uint32_t trial_ms;        /* what a trial run may take */
+    uint32_t unused;
+    uint64_t budget_bytes; /* of resident modules, before a warning */
+    uint64_t reserved[9];
+} hr_options;
+
+/* Replaces all options; HR_E_USAGE: a flag that this shim does not know. */
+hr_status hr_set_options(const hr_options *options);
+/* The options as they are, defaults filled in. */
+void hr_get_options(hr_options *options);
 
 hr_status hr_runtime_new(hr_runtime **runtime);
 /* Gives the runtime's slots back. Its modules stay resident. Nothing may call its slots any more. */

@@ -27,6 +27,7 @@ static inline int hr_off_zero(void) { return 0; }
 #define hr_stop() ((void)0)
 #define hr_poll(timeout_ms) ((void)(timeout_ms), hr_off_zero())
 #define hr_set_context(runtime, host_state) ((void)(runtime), (void)(host_state))
+#define hr_set_options(options) ((void)(options), hr_off_ok())
 #define hr_configure(slots) ((void)(slots), hr_off_ok())
 #define hr_generation(runtime) ((void)(runtime), (uint64_t)hr_off_zero())
 

@@ -2,8 +2,9 @@
  *
  * Invariants, with each barrier's partner; dispatch.c and reclaim.c hold the other halves:
  *
- * I1  A table's entries below its count never change while it is published. Partner of the acquire load of
- *     hr_dispatch.table: the release store in dispatch.c. Without it a caller could see a table before its entries.
+ * I1  A table's entries below its count never change while it is published, but for flags that an entry loses: a caller
+ *     with either value does what is right. Partner of the acquire load of hr_dispatch.table: the release store in
+ *     dispatch.c. Without it a caller could see a table before its entries.
  * I2  A thread that holds a table, or runs a function of it, has shard->active != 0 and shard->epoch <= the epoch at
  *     which that table is retired. The store of active and the load of the table may be reordered by the processor; the
  *     reclaimer's membarrier is the partner that orders them (or, under HR_FENCED, the full fence below). Without it the
@@ -27,8 +28,16 @@ extern "C" {
 
 typedef struct hr_entry {
     hr_patch_fn function; /* never null: a slot without implementation has one that returns HR_UNRESOLVED */
-    uint64_t flags;       /* non-zero: hr_call_slow decides (the guard, sampling, a slot not declared yet) */
+    uint64_t flags;       /* atomic; non-zero: hr_call_slow decides. HR_ENTRY_*, above them the slot's version */
 } hr_entry;
+
+/* What an entry's flags ask of hr_call_slow; without any of them all the 64 bits are 0. */
+#define HR_ENTRY_UNDECLARED 1 /* of entry 0: the slot has not been declared */
+#define HR_ENTRY_FIRST 2      /* nobody has called this version yet */
+#define HR_ENTRY_GUARD 4      /* on probation */
+#define HR_ENTRY_SAMPLE 8     /* one call in some is timed */
+#define HR_ENTRY_RECORD 16    /* inputs are kept for a trial run */
+#define HR_ENTRY_VERSION 16   /* the lowest bit of the slot's version */
 
 typedef struct hr_table {
     uint64_t generation; /* +1 with every table published */
@@ -75,7 +84,8 @@ extern __thread hr_shard *hr_thread_shard __attribute__((tls_model("initial-exec
 
 /* Out of line: threads without a shard of their own, systems without membarrier, entries with flags. */
 int32_t hr_call_detached(hr_slot *slot, void *state, const void *input, void *output);
-int32_t hr_call_slow(hr_slot *slot, const hr_table *table, void *state, const void *input, void *output);
+int32_t hr_call_slow(hr_slot *slot, const hr_table *table, uint32_t index, void *state, const void *input,
+                     void *output);
 hr_frame hr_frame_begin_detached(void);
 void hr_frame_end_detached(hr_frame *frame);
 int32_t hr_frame_call_detached(hr_frame *frame, hr_slot *slot, void *state, const void *input, void *output);
@@ -132,8 +142,8 @@ static inline void hr_count(hr_shard *shard, uint32_t index) {
 static inline int32_t hr_invoke(hr_slot *slot, const hr_table *table, uint32_t index, void *state,
                                 const void *input, void *output) {
     const hr_entry *entry = &table->entries[index];
-    if (HR_LIKELY(entry->flags == 0)) return entry->function(state, input, output);
-    return hr_call_slow(slot, table, state, input, output);
+    if (HR_LIKELY(__atomic_load_n(&entry->flags, __ATOMIC_RELAXED) == 0)) return entry->function(state, input, output);
+    return hr_call_slow(slot, table, index, state, input, output);
 }
 
 #ifndef HOTRELOAD_OFF

@@ -3,7 +3,7 @@
 #ifndef HOTRELOAD_WIRE_H
 #define HOTRELOAD_WIRE_H
 
-#include "report.h"
+#include "hotreload.h"
 
 /* ---- messages: an hr_message, then `length` bytes ---- */
 
@@ -21,6 +21,7 @@
 #define HR_MSG_ABORT 5    /* nothing     -> hr_reply; closing the connection does it too */
 #define HR_MSG_ROLLBACK 6 /* hr_rollback_request -> hr_reply and reports */
 #define HR_MSG_STATUS 7   /* nothing     -> hr_welcome without a descriptor */
+#define HR_MSG_OPTIONS 8  /* hr_options_request -> hr_reply */
 #define HR_MSG_REPLY 128  /* set in the kind of every answer */
 
 typedef struct hr_message {
@@ -62,6 +63,13 @@ typedef struct hr_paths {
 typedef struct hr_rollback_request {
     char module[HR_NAME_MAX + 1]; /* empty: all that the newest commit brought in */
 } hr_rollback_request;
+
+/* What a tool asks for when it attaches. Options that it does not name stay as the host or another tool set them. */
+typedef struct hr_options_request {
+    uint32_t named; /* HR_OPTION_*: set or clear these, and take the numbers that belong to them */
+    uint32_t reserved;
+    hr_options options;
+} hr_options_request;
 
 /* Followed by `count` hr_reports, each report.size bytes long. */
 typedef struct hr_reply {
@@ -137,6 +145,8 @@ typedef struct hr_box_slot {
     uint32_t state;         /* HR_SLOT_* */
     uint32_t runtime;
     uint32_t reserved;
+    uint64_t first_version; /* atomic: the newest version that has been called, */
+    uint64_t first_called;  /* atomic: and when it first was, CLOCK_REALTIME ns; 0: none was */
 } hr_box_slot;
 
 #define HR_MODULE_FREE 0
@@ -169,6 +179,7 @@ typedef struct hr_box_module {
 #define HR_EVENT_CRASH 7
 #define HR_EVENT_SERVE 8
 #define HR_EVENT_BLOCKED 9
+#define HR_EVENT_FIRST_CALL 10 /* its changes: lines of "symbol<tab>version<tab>CLOCK_REALTIME ns of the first call" */
 
 typedef struct hr_event {
     uint64_t number; /* 1, 2, 3 ...; differs from what is expected while the record is being written */

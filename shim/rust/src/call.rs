@@ -147,13 +147,13 @@ unsafe fn invoke(
     input: *const c_void,
     output: *mut c_void,
 ) -> i32 {
-    // SAFETY: I4 makes entries[index] exist, I1 keeps it unchanged; the rest is the caller's promise.
+    // SAFETY: I4 makes entries[index] exist, I1 keeps its function unchanged; the rest is the caller's promise.
     unsafe {
         let entry = addr_of!((*table).entries).cast::<Entry>().add(index as usize);
-        if (*entry).flags == 0 {
+        if (*entry).flags.load(Relaxed) == 0 {
             ((*entry).function)(state, input, output)
         } else {
-            ffi::hr_call_slow(slot, table, state, input, output)
+            ffi::hr_call_slow(slot, table, index, state, input, output)
         }
     }
 }

@@ -12,6 +12,7 @@ pub(crate) const HR_OK: i32 = 0;
 pub(crate) const HR_SAME: i32 = 1;
 pub(crate) const HR_SERVE_POLL: u32 = 1;
 pub(crate) const HR_SERVE_SAFE_POINT: u32 = 2;
+pub(crate) const HR_OPTION_GUARD: u32 = 1;
 pub(crate) const HR_CHANGE_SWAPPED: u32 = 0;
 pub(crate) const HR_CHANGE_UNDECLARED: u32 = 1;
 pub(crate) const HR_STEPS: usize = 9;
@@ -54,7 +55,8 @@ impl Slot {
 #[repr(C)]
 pub(crate) struct Entry {
     pub function: PatchFn,
-    pub flags: u64,
+    /// Atomic: published entries lose flags (I1).
+    pub flags: AtomicU64,
 }
 
 #[repr(C)]
@@ -91,6 +93,20 @@ pub(crate) struct Frame {
     pub shard: *mut Shard,
     pub previous: u32,
     pub reserved: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+pub(crate) struct Options {
+    pub flags: u32,
+    pub probation_ms: u32,
+    pub probation_calls: u64,
+    pub hang_ms: u32,
+    pub sample_every: u32,
+    pub trial_ms: u32,
+    pub unused: u32,
+    pub budget_bytes: u64,
+    pub reserved: [u64; 9],
 }
 
 #[repr(C)]
@@ -164,6 +180,7 @@ const _: () = {
     assert!(size_of::<DispatchState>() == 64 && offset_of!(DispatchState, epoch) == 8);
     assert!(offset_of!(DispatchState, safe_point_wanted) == 16);
     assert!(size_of::<Frame>() == 24 && offset_of!(Frame, shard) == 8);
+    assert!(size_of::<Options>() == 112 && offset_of!(Options, budget_bytes) == 32);
     assert!(size_of::<Failure>() == 2056 && offset_of!(Failure, fix) == 1544);
     assert!(size_of::<ManifestEntry>() == 144);
     assert!(size_of::<Manifest>() == 248 && offset_of!(Manifest, entry_count) == 244);
@@ -187,6 +204,7 @@ extern "C" {
     pub(crate) fn hr_status_fix(status: i32) -> *const c_char;
 
     pub(crate) fn hr_configure(slots: u32) -> i32;
+    pub(crate) fn hr_set_options(options: *const Options) -> i32;
     pub(crate) fn hr_runtime_new(runtime: *mut *mut Runtime) -> i32;
     pub(crate) fn hr_runtime_free(runtime: *mut Runtime);
     pub(crate) fn hr_set_context(runtime: *mut Runtime, host_state: *mut c_void);
@@ -230,6 +248,7 @@ extern "C" {
     pub(crate) fn hr_call_slow(
         slot: *const Slot,
         table: *const Table,
+        index: u32,
         state: *mut c_void,
         input: *const c_void,
         output: *mut c_void,

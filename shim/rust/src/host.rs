@@ -21,6 +21,45 @@ pub struct Serving {
     pub at_safe_point: bool,
 }
 
+/// How swapped slots are guarded while they are on probation; zeros stand for the defaults.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Guard {
+    /// The probation of a slot ends after so many calls, 100,000 by default,
+    pub calls: u64,
+    /// or after so long, 10 seconds by default: whichever comes first.
+    pub time: Duration,
+    /// A guarded call that takes longer hangs; 2 seconds by default.
+    pub hang: Duration,
+}
+
+/// What is off until somebody asks for it, of the whole process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// A crash or a hang in a patch is rolled back.
+    pub guard: Option<Guard>,
+}
+
+/// Replaces all options; they hold from the next swap on.
+///
+/// # Errors
+/// [`Code::Memory`].
+pub fn set_options(options: Options) -> Result<(), Error> {
+    let mut raw = ffi::Options::default();
+    if let Some(guard) = options.guard {
+        raw.flags |= ffi::HR_OPTION_GUARD;
+        raw.probation_calls = guard.calls;
+        raw.probation_ms = milliseconds(guard.time);
+        raw.hang_ms = milliseconds(guard.hang);
+    }
+    // SAFETY: the pointer is valid; no other conditions.
+    report::check(unsafe { ffi::hr_set_options(&raw) })
+}
+
+/// Rounded up: what is not 0 stays so.
+fn milliseconds(time: Duration) -> u32 {
+    u32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX)
+}
+
 /// The version of the shim, "major.minor.patch".
 pub fn version() -> String {
     // SAFETY: returns a static string.

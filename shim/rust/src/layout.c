@@ -24,6 +24,8 @@ OFFSET(hr_dispatch_state, epoch, 8);
 OFFSET(hr_dispatch_state, safe_point_wanted, 16);
 SIZE(hr_frame, 24);
 OFFSET(hr_frame, shard, 8);
+SIZE(hr_options, 112);
+OFFSET(hr_options, budget_bytes, 32);
 SIZE(hr_failure, 2056);
 OFFSET(hr_failure, fix, 1544);
 SIZE(hr_manifest_entry, 144);

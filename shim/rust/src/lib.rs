@@ -96,8 +96,8 @@ pub use abi::{
 pub use error::{Code, Error, Refusal};
 #[cfg(feature = "host")]
 pub use host::{
-    configure, generation, load, poll, prepare, rollback, safepoint, serve, set_context, stop, version, Serving,
-    Transaction,
+    configure, generation, load, poll, prepare, rollback, safepoint, serve, set_context, set_options, stop, version,
+    Guard, Options, Serving, Transaction,
 };
 pub use hotpatch_rs::{HotpatchError, Result};
 #[cfg(feature = "host")]

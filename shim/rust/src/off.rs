@@ -7,7 +7,7 @@ use core::ffi::{c_char, c_int, c_void};
 use core::ptr::null_mut;
 
 use crate::abi::UNRESOLVED;
-use crate::ffi::{Failure, Frame, Manifest, Report, Runtime, Slot, Transaction, Visit, HR_OK};
+use crate::ffi::{Failure, Frame, Manifest, Options, Report, Runtime, Slot, Transaction, Visit, HR_OK};
 
 /// `HR_E_USAGE`: there is nothing to load into.
 const HR_E_USAGE: i32 = 46;
@@ -58,6 +58,9 @@ pub(crate) unsafe fn hr_status_fix(_: i32) -> *const c_char {
     c"build it without the feature `off`".as_ptr()
 }
 pub(crate) unsafe fn hr_configure(_: u32) -> i32 {
+    HR_OK
+}
+pub(crate) unsafe fn hr_set_options(_: *const Options) -> i32 {
     HR_OK
 }
 pub(crate) unsafe fn hr_runtime_new(_: *mut *mut Runtime) -> i32 {

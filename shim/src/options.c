@@ -1,0 +1,62 @@
+/* What is off until a host or a tool asks for it, of the whole process. */
+#include "internal.h"
+
+#define KNOWN HR_OPTION_GUARD
+
+static void fill_in(hr_options *options) {
+    if (options->probation_ms == 0) options->probation_ms = 10000;
+    if (options->probation_calls == 0) options->probation_calls = 100000;
+    if (options->hang_ms == 0) options->hang_ms = 2000;
+}
+
+void hr_options_init(void) { fill_in(&hr.options); }
+
+bool hr_option(uint32_t flag) { return __atomic_load_n(&hr.options.flags, __ATOMIC_RELAXED) & flag; }
+
+static void put(hr_options options) {
+    fill_in(&options);
+    uint32_t flags = options.flags;
+    options.flags = hr.options.flags;
+    hr.options = options;
+    __atomic_store_n(&hr.options.flags, flags, __ATOMIC_RELAXED);
+}
+
+hr_status hr_set_options(const hr_options *options) {
+    if (options->flags & ~(uint32_t)KNOWN) return HR_E_USAGE;
+    hr_status status = hr_ready();
+    if (status != HR_OK) return status;
+    pthread_mutex_lock(&hr.lock);
+    put(*options);
+    pthread_mutex_unlock(&hr.lock);
+    return HR_OK;
+}
+
+void hr_get_options(hr_options *options) {
+    if (hr_ready() != HR_OK) {
+        *options = (hr_options){0};
+        return;
+    }
+    pthread_mutex_lock(&hr.lock);
+    *options = hr.options;
+    pthread_mutex_unlock(&hr.lock);
+}
+
+/* The named options with their numbers; a number 0 asks for the default. */
+static void take_over(hr_options *to, uint32_t named, const hr_options *from) {
+    to->flags = (to->flags & ~named) | (from->flags & named);
+    if (named & HR_OPTION_GUARD) {
+        to->probation_ms = from->probation_ms;
+        to->probation_calls = from->probation_calls;
+        to->hang_ms = from->hang_ms;
+    }
+}
+
+hr_status hr_options_change(uint32_t named, const hr_options *options) {
+    if ((named | options->flags) & ~(uint32_t)KNOWN) return HR_E_USAGE;
+    pthread_mutex_lock(&hr.lock);
+    hr_options changed = hr.options;
+    take_over(&changed, named, options);
+    put(changed);
+    pthread_mutex_unlock(&hr.lock);
+    return HR_OK;
+}
