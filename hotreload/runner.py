@@ -317,6 +317,8 @@ class Runner:
             timer = Timer(action.seconds, self.send, (action.event,))
             timer.daemon = True
             timer.start()
+        elif isinstance(action, session.Forget):
+            self._watcher.forget(action.path)
         elif isinstance(action, session.Finish):
             self._done = True
 

@@ -51,6 +51,8 @@ _UNREADABLE = frozenset({"E-TRUNCATED", "E-IO"})
 _RETRIED = _UNREADABLE | {"E-SAFE-POINT"}
 _CIRCUMSTANCES = _RETRIED | {"E-DENIED", "E-LIMIT", "E-MEMORY", "E-UNKNOWN"}
 """Refusals that say nothing about the content: another host may be offered it."""
+_MAY_PASS = _CIRCUMSTANCES | {"E-ON-LOAD"}
+"""Refusals whose cause may be gone when the same content is built once more."""
 
 
 class BuildPhase(Enum):
@@ -412,6 +414,13 @@ class After:
 
 
 @dataclass(frozen=True, slots=True)
+class Forget:
+    """Tell the watcher that the output's content is news when it is written again."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Show:
     """Give a record to the reporters."""
 
@@ -423,7 +432,7 @@ class Finish:
     """End the session."""
 
 
-Action = Offer | TakeBack | RunBuild | After | Show | Finish
+Action = Offer | TakeBack | RunBuild | After | Forget | Show | Finish
 
 
 def step(state: State, event: Event, now: float) -> tuple[State, tuple[Action, ...]]:
@@ -792,6 +801,8 @@ class _Draft:
             self._mark(pid, wanted, report)
         if report.code not in _CIRCUMSTANCES:
             self._remember_refused(output, report.module.content or wanted.content)
+        if report.code in _MAY_PASS:
+            self.actions.append(Forget(wanted.output))
         self.reject(failure, self.state.hosts[pid].host, _reported(wanted, report), report.us)
 
     def _remember_refused(self, output: Output, content: int) -> None:

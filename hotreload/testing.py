@@ -105,6 +105,7 @@ class FakeWatcher:
     Attributes:
         started: `start` was called, and `stop` was not.
         rescans: How often `rescan` was called.
+        forgotten: What `forget` was called for.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class FakeWatcher:
         self.poll = poll
         self.started = False
         self.rescans = 0
+        self.forgotten: list[Path] = []
         self._deliver = deliver
 
     def start(self) -> None:
@@ -137,6 +139,10 @@ class FakeWatcher:
         self.rescans += 1
         if then is not None:
             then()
+
+    def forget(self, path: Path) -> None:
+        """Remembers that it was asked to."""
+        self.forgotten.append(path)
 
     def settle(self, *candidates: Candidate) -> None:
         """Delivers outputs that settled together."""

@@ -121,7 +121,7 @@ class Watcher:
         self._stopped = False
         self._source = None if poll else _Source((*self.triggers, DirCreatedEvent, DirMovedEvent))
         # None asks the thread to stop, a target alone to look at all of it, a path to look at that file.
-        self._inbox: SimpleQueue[_Target | Path | _Rescan | None] = SimpleQueue()
+        self._inbox: SimpleQueue[_Target | Path | _Rescan | _Forget | None] = SimpleQueue()
         self._rescans: list[_Rescan] = []
         self._armed = Event()
         self._thread = Thread(target=self._work, name="hotreload-watcher", daemon=True)
@@ -149,6 +149,10 @@ class Watcher:
             self._inbox.put(target)
         if then is not None:
             self._inbox.put(_Rescan(then, time.monotonic() + RESCAN_SECONDS))
+
+    def forget(self, path: Path) -> None:
+        """Takes the content of a file for news when it is written again. Returns at once."""
+        self._inbox.put(_Forget(path))
 
     # ---- the thread ----
 
@@ -182,7 +186,7 @@ class Watcher:
         """Waits for notices or for the next retry or sweep. Returns files to look at, or None to stop."""
         due = min([target.next_sweep for target in self._targets], default=time.monotonic() + SWEEP_SECONDS)
         due = min(due, self._ledger.next_due())
-        notices: list[_Target | Path | _Rescan | None] = []
+        notices: list[_Target | Path | _Rescan | _Forget | None] = []
         with suppress(Empty):
             notices.append(self._inbox.get(timeout=max(0.0, due - time.monotonic())))
             # As many as there are now, not until it is empty: a storm of events must not keep the thread here.
@@ -196,6 +200,8 @@ class Watcher:
                 self._rescans.append(notice)
             elif isinstance(notice, _Target):
                 notice.hurry()
+            elif isinstance(notice, _Forget):
+                self._ledger.forget(notice.path)
             else:
                 self._ledger.renew(notice)
                 touched.add(notice)
@@ -279,6 +285,13 @@ class _Rescan:
 
     then: Callable[[], None]
     deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Forget:
+    """A file whose next write is news."""
+
+    path: Path
 
 
 # ---- what is watched ----
@@ -446,6 +459,8 @@ class _Output:
     """Identity of the last candidate: its content, or what was refused and why."""
     denied_in: tuple[tuple[int, ...], ...] = ()
     """For E-DENIED: the state of its directories then. Their permissions are mended without touching the file."""
+    forgotten: Signature | None = None
+    """What lay there when its content was to be forgotten."""
     wait: _Wait | None = None
 
 
@@ -462,7 +477,7 @@ class _Ledger:
         """Looks at a file. Returns what is to be delivered: nothing when it is unfinished, unchanged or gone."""
         signature = _signature(path)
         if signature is None:
-            self._forget(path)
+            self._gone(path)
             return None
         output = self.outputs.setdefault(path, _Output())
         verdict = self._examine(path, signature, output)
@@ -565,14 +580,21 @@ class _Ledger:
         failure = verdict if isinstance(verdict, Failure) else None
         manifest = None if isinstance(verdict, Failure) else verdict
         identity = (signature[2:], failure) if manifest is None else manifest.module.content
-        if identity == output.delivered:
+        # Permissions that a build sets last (ctime) are no write.
+        written = output.forgotten is not None and signature[:4] != output.forgotten[:4]
+        if identity == output.delivered and not written:
             self._end_wait(path, output, "unchanged")
             return None
         self._end_wait(path, output, "")
-        output.delivered = identity
+        output.delivered, output.forgotten = identity, None
         return Candidate(path, time.monotonic(), manifest, failure, size=signature[2])
 
-    def _forget(self, path: Path) -> None:
+    def forget(self, path: Path) -> None:
+        """The next write is news, whatever it brings; what lies there now is not, however often it is looked at."""
+        if (output := self.outputs.get(path)) is not None:
+            output.forgotten = output.judged
+
+    def _gone(self, path: Path) -> None:
         if (output := self.outputs.get(path)) is not None:
             self._end_wait(path, output, "gone")
             if output.delivered is None:

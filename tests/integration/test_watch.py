@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import shlex
 import signal
 import subprocess
@@ -29,7 +30,7 @@ KEYS: dict[str, tuple[set[str], set[str]]] = {
     "same": ({"host", "module", "us"}, set()),
     "rollback": ({"host", "module", "slots", "us"}, set()),
     "retire": ({"host", "module"}, {"us"}),
-    "reject": ({"module", "code", "reason", "fix"}, {"host", "us"}),
+    "reject": ({"module", "code", "reason", "fix"}, {"host", "us", "found", "expected"}),
     "build": ({"reason"}, {"us", "code", "fix"}),
 }
 STEPS = {"stage", "preflight", "layout", "same", "open", "check", "on_load", "commit", "total"}
@@ -365,6 +366,27 @@ def test_one_bad_file_of_a_build_keeps_the_others_from_all_hosts(bench: Bench) -
     two.edit(3)
     two.run(3, 3)
     two.end()
+
+
+def test_a_copy_that_the_host_cannot_make_is_told_and_made_when_it_can(bench: Bench) -> None:
+    """As on a full disk: the file is good, and so is its next build of the same content."""
+    host, watch = bench.host(), bench.watch()
+    bench.put(bench.module(1))
+    host.runs(a=1)
+    _, most = resource.prlimit(host.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(host.pid, resource.RLIMIT_FSIZE, (4096, most))
+    second = bench.module(2)
+    bench.put(second)
+    refused = watch.event("reject", code="E-IO", pid=host.pid)
+    assert "larger than the files that the host may write" in refused["reason"] and refused["fix"]
+    unchanged(host, a=1)
+    copies = [path for path in (bench.state / "hotreload" / str(host.pid)).glob("*.so") if path.stat().st_size]
+    assert len(copies) == 1  # nothing half copied is left
+    resource.prlimit(host.pid, resource.RLIMIT_FSIZE, (most, most))
+    bench.put(second)
+    host.runs(a=2)
+    host.check_state()
+    finish(watch)
 
 
 # ---- builds ----

@@ -617,7 +617,7 @@ def test_an_output_that_cannot_be_read_yet_is_offered_again(code: str) -> None:
         assert world.state.transaction is None and world.count(EventKind.REJECT) == 0
         world.retry(actions)
         assert world.offers == {1: {A: 1, B: 1}}, "all of the group, or none"
-    assert world.answer({A: code}) == []
+    assert world.answer({A: code}) == [session.Forget(A)]
     assert world.pinned == code
     world.settle(good(A, 1))
     assert world.offers == {1: {A: 1, B: 1}}, "its next content is offered, even if it is the same"
@@ -652,6 +652,16 @@ def test_what_has_turned_bad_is_not_tried_again() -> None:
     world.settle(bad(A))
     world.retry(actions)
     assert world.state.transaction is None
+
+
+@pytest.mark.parametrize(("code", "forgotten"), [("E-ON-LOAD", True), ("E-SYMBOLS", False)])
+def test_a_refusal_whose_cause_may_pass_is_told_again_for_the_same_content(code: str, forgotten: bool) -> None:
+    world = World()
+    world.attach()
+    world.settle(good(A, 1))
+    assert (session.Forget(A) in world.answer({A: code})) is forgotten
+    world.settle(good(A, 1))
+    assert world.offers == {1: {A: 1}}
 
 
 @pytest.mark.parametrize("code", ["E-DENIED", "E-LIMIT", "E-MEMORY"])

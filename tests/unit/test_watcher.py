@@ -424,6 +424,29 @@ def test_a_file_that_takes_long_is_reported_and_taken_back(
     assert (last.seconds, last.reason) == (0.0, "gone")
 
 
+def test_a_forgotten_content_is_news_when_it_is_written_again(
+    tmp_path: Path, log: Log, watch: Callable[..., Watcher]
+) -> None:
+    watcher = watch(tmp_path)
+    output, other = tmp_path / "a.so", tmp_path / "b.so"
+
+    def written(content: str, to: Path) -> tuple[Path, int]:
+        replace(to, content)
+        found = log.candidate()
+        assert found.manifest is not None
+        return found.path, found.manifest.module.version
+
+    assert written("1", output) == (output, 1)
+    watcher.forget(tmp_path / "unknown.so")
+    watcher.forget(output)
+    output.chmod(0o755)
+    watcher.rescan()
+    assert written("2", other) == (other, 2), "what lies there is no news"
+    assert written("1", output) == (output, 1)
+    replace(output, "1")
+    assert written("3", other) == (other, 3), "it is remembered again"
+
+
 # ---- directories that come and go ----
 
 
