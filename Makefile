@@ -15,7 +15,7 @@ SECONDS ?= 60
 # The C sources also by their directories, whose time changes when a file is added or removed.
 BUILT_FROM := pyproject.toml hotreload/__init__.py shim/CMakeLists.txt shim/cffi_build.py shim/hotreload.map \
 	shim/hotreload.pc.in $(wildcard shim/cmake/*) shim/src shim/include/hotreload \
-	$(wildcard shim/src/*.[ch]) $(wildcard shim/include/hotreload/*.h)
+	$(wildcard shim/src/*.[ch]) $(wildcard shim/include/hotreload/*.h*)
 
 C_FLAGS := -std=c11 -Wall -Wextra -Wpedantic -Werror -Ishim/include
 RUST := $(wildcard shim/rust/Cargo.toml)

@@ -88,6 +88,8 @@ def test_all_blocks_are_tested() -> None:
         "file: host.c",
         "file: patch.c",
         "run: c",
+        "file: host.cpp",
+        "file: patch.cpp",
         "file: host/src/main.rs",
         "file: patch/src/lib.rs",
         "file: kernel.py",
@@ -111,14 +113,18 @@ def test_the_two_commands_are_targets() -> None:
         subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
 
 
-def test_c(environment: dict[str, str], tmp_path: Path, start: Callable[[list[str]], Path]) -> None:
-    for name in ("host.c", "patch.c"):
+@pytest.mark.parametrize(("compiler", "suffix"), [("cc", "c"), ("c++", "cpp")])
+def test_c(
+    compiler: str, suffix: str, environment: dict[str, str], tmp_path: Path, start: Callable[[list[str]], Path]
+) -> None:
+    for name in (f"host.{suffix}", f"patch.{suffix}"):
         (tmp_path / name).write_text(labelled(f"file: {name}"), encoding="utf-8")
-    *build, watch = labelled("run: c").strip().splitlines()
+    commands = labelled("run: c").replace("cc ", f"{compiler} ").replace(".c ", f".{suffix} ")
+    *build, watch = commands.strip().splitlines()
     subprocess.run(["sh", "-euc", "\n".join(build)], cwd=tmp_path, env=environment, check=True)
     log = start(watch.split())
     wait_for(log, lambda text: 10 in steps(text))
-    source = tmp_path / "patch.c"
+    source = tmp_path / f"patch.{suffix}"
     source.write_text(source.read_text(encoding="utf-8").replace("10 *", "100 *"), encoding="utf-8")
     subprocess.run(["sh", "-euc", build[-1]], cwd=tmp_path, env=environment, check=True)
     text = wait_for(log, lambda text: 100 in steps(text))

@@ -166,6 +166,12 @@ def test_headers_follow_the_arrows(name: str) -> None:
     assert system <= {"stdint.h"}, "a public header brings nothing else into its user's file"
 
 
+def test_cpp_stands_on_the_c_headers() -> None:
+    ours, _ = includes(HEADERS / "hotreload.hpp")
+    assert ours == {"hotreload.h", "patch.h"}
+    assert [path.name for path in HEADERS.glob("*") if path.suffix != ".h"] == ["hotreload.hpp"]
+
+
 @pytest.mark.parametrize("path", C_FILES, ids=lambda path: path.name)
 def test_sources_include_one_header_of_ours(path: Path) -> None:
     """internal.h brings the public headers, so that all sources see the same declarations."""

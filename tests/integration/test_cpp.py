@@ -1,0 +1,113 @@
+"""A host in C++ (hotreload.hpp) and modules in C++ under ``hotreload watch``: swaps, frames, exceptions, its state."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import INCLUDE, MODULE_FLAGS, RequireTool
+from documents import reader_environment
+
+HERE = Path(__file__).resolve().parent
+SHIM = HERE.parents[1] / "shim"
+FLAGS = ("-std=c++17", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-I", str(INCLUDE), "-I", str(HERE))
+
+MODULE = """
+#include "counter.hpp"
+#include <hotreload/hotreload.hpp>
+#include <vector>
+static int64_t add(Counter &counter, Step step) { return counter.total += FACTOR * step.amount; }
+static int64_t check(const int64_t &sum) {
+    std::vector<int64_t> seen{sum};
+    if (FACTOR == 100) throw std::out_of_range("a hundred is too much");
+    return seen.at(0);
+}
+HOTRELOAD_MODULE("counter", FACTOR, hotreload::patch<add>("counter.add"), hotreload::patch<check>("counter.check"))
+"""
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory, cc: str, cxx: str) -> Path:
+    directory = tmp_path_factory.mktemp("host")
+    objects = []
+    for source in sorted((SHIM / "src").glob("*.c")):
+        objects.append(directory / f"{source.stem}.o")
+        subprocess.run([cc, "-O1", "-c", "-I", INCLUDE, source, "-o", objects[-1]], check=True)
+    program = directory / "host"
+    command = [cxx, *FLAGS, HERE / "host.cpp", *objects, "-o", program, "-lpthread", "-ldl"]
+    subprocess.run(command, check=True)
+    return program
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
+    with tempfile.TemporaryDirectory(prefix="hr-") as runtime:
+        yield reader_environment(tmp_path, Path(runtime))
+
+
+class Ticks:
+    """The host's lines, read as they come."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self.sums: list[int] = []
+        self.names: set[str] = set()
+
+    def until(self, step: int, said: str) -> None:
+        """Reads on until the sum grew by ``step`` in a tick whose check said that."""
+        assert self._process.stdout
+        for _ in range(3000):
+            number, word, name = self._process.stdout.readline().split()
+            self.sums.append(int(number))
+            self.names.add(name)
+            if len(self.sums) > 1 and self.sums[-1] - self.sums[-2] == step and word == said:
+                return
+        pytest.fail(f"never by {step} and {said}: {self.sums[-9:]}")
+
+
+def build(cxx: str, factor: int, directory: Path) -> None:
+    source = directory / "module.cpp"
+    source.write_text(MODULE)
+    output = directory / "out" / "counter.so"
+    output.parent.mkdir(exist_ok=True)
+    draft = directory / "counter.so"
+    subprocess.run([cxx, *FLAGS, *MODULE_FLAGS, f"-DFACTOR={factor}", source, "-o", draft], check=True)
+    draft.chmod(0o755)
+    draft.rename(output)
+
+
+def test_a_host_in_cpp(
+    host: Path, cxx: str, environment: dict[str, str], tmp_path: Path, require_tool: RequireTool
+) -> None:
+    (tmp_path / "out").mkdir()
+    with subprocess.Popen(
+        [host], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        ticks = Ticks(running)
+        ticks.until(1, "unresolved")
+        command = [sys.executable, "-m", "hotreload", "watch", str(tmp_path / "out"), "--json"]
+        watch = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        try:
+            build(cxx, 10, tmp_path)
+            ticks.until(10, "good")
+            build(cxx, 100, tmp_path)
+            ticks.until(100, "threw")
+            build(cxx, 1000, tmp_path)
+            ticks.until(1000, "good")
+        finally:
+            watch.terminate()
+            told = [json.loads(line) for line in watch.communicate()[0].splitlines()]
+            running.kill()
+            errors = running.communicate()[1]
+    swaps = [each for each in told if each["event"] == "swap"]
+    assert [each["module"]["version"] for each in swaps] == [10, 100, 1000]
+    assert {slot["symbol"] for slot in swaps[0]["slots"]} == {"counter.add", "counter.check"}
+    assert not [each for each in told if each["event"] == "reject"]
+    steps = {after - before for before, after in zip(ticks.sums, ticks.sums[1:], strict=False)}
+    assert steps == {1, 10, 100, 1000} and len(ticks.names) == 1, "its state, a std::string too, was never lost"
+    assert "threw: a hundred is too much" in errors
