@@ -42,7 +42,7 @@ class Finder:
                     found[int(stem)] = Path(entry.path)
         return found
 
-    def connect(self, wanted: Sequence[str] = ()) -> list[Link]:
+    def connect(self, wanted: Sequence[str] = (), *, patience: float | None = None) -> list[Link]:
         """Links to all living hosts, or to those whose name or pid is wanted, by pid. Dead sockets are passed over.
 
         A host that cannot be spoken with (E-PROTOCOL, E-DENIED) does not keep the others from the user: it is raised
@@ -52,7 +52,7 @@ class Finder:
         strange: dict[int, HotreloadError] = {}
         for pid, path in sorted(self.sockets().items()):
             try:
-                link = connect(path)
+                link = connect(path, patience)
             except HotreloadError as error:
                 strange[pid] = error
                 continue
@@ -77,10 +77,10 @@ class Finder:
         return links
 
 
-def connect(path: Path) -> Link | None:
+def connect(path: Path, patience: float | None = None) -> Link | None:
     """A link, or None where nobody answers any more."""
     try:
-        return Link(path)
+        return Link(path, patience)
     except NoHost:
         return None
 
@@ -190,10 +190,15 @@ class HostProcess:
             yield data.decode("utf-8", "replace")
 
 
+def state_directory() -> Path:
+    """Where logs, the history and staged modules are kept; it need not exist yet."""
+    state = os.environ.get("XDG_STATE_HOME", "")
+    return (Path(state) if state.startswith("/") else Path.home() / ".local" / "state") / "hotreload"
+
+
 def new_log(program: str) -> Path:
     """A file for a host's output, which outlives the session; the newest LOGS_KEPT are kept."""
-    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    directory = Path(state) / "hotreload" / "logs"
+    directory = state_directory() / "logs"
     directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory.mkdir(mode=0o700, exist_ok=True)
     old = sorted(directory.glob("*.log"), key=lambda path: path.stat().st_mtime)

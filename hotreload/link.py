@@ -23,18 +23,20 @@ class Link:
 
     Args:
         path: The host's socket.
+        patience: Seconds to wait for each answer; ANSWER_SECONDS by default.
 
     Raises:
         NoHost: Nobody answers there.
         HotreloadError: ``E-DENIED``: it belongs to another user; ``E-PROTOCOL``: another version.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience: float | None = None) -> None:
         self.path = path
         self._numbers = 0
         self._kind = 0
         self._events_seen = 0
-        self._socket = _connect(path)
+        self._patience = ANSWER_SECONDS if patience is None else patience
+        self._socket = _connect(path, self._patience)
         try:
             self._greet()
         except BaseException:
@@ -197,7 +199,7 @@ class Link:
 
     def _gone(self, error: OSError | None) -> NoHost:
         if isinstance(error, TimeoutError):
-            reason = f"the host did not answer within {ANSWER_SECONDS:.0f} s"
+            reason = f"the host did not answer within {self._patience:.0f} s"
             return NoHost("E-HOST-GONE", reason, fix="see whether it is stopped, or stuck in a module's on_load")
         return NoHost("E-HOST-GONE", "the host has exited", fix="start the host again")
 
@@ -212,9 +214,9 @@ def _check_sealed(fd: int) -> None:
         raise native.protocol_error("the host's black box is not sealed")
 
 
-def _connect(path: Path) -> socket.socket:
+def _connect(path: Path, patience: float) -> socket.socket:
     link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    link.settimeout(ANSWER_SECONDS)
+    link.settimeout(patience)
     try:
         link.connect(str(path))
         _check_owner(link, path)

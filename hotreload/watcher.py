@@ -43,6 +43,7 @@ from watchdog.observers.inotify import InotifyEmitter
 
 from hotreload import native
 from hotreload.model import Candidate, Directory, DirectoryChanged, Failure, Manifest, Settled, Settling, WatchMode
+from hotreload.mounts import mount_of
 
 SUFFIX = ".so"
 RETRY_SECONDS = (0.002, 0.004, 0.008, 0.016, 0.025)
@@ -63,8 +64,6 @@ RESCAN_SECONDS = 0.5
 """How long the end of a `Watcher.rescan` waits for outputs that are still being written."""
 REARM_BURST = 20
 """Directories that vanish and return are watched anew at once, up to this often between two sweeps: no busy loop."""
-REMOTE_TYPES = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "vboxsf", "prl_fs", "afs", "ceph"})
-"""File systems that other machines change without an inotify event here; ``fuse*`` belongs to them too."""
 
 WatcherEvent = Settled | Settling | DirectoryChanged
 Signature = tuple[int, int, int, int, int]
@@ -395,21 +394,9 @@ def _identity(directory: Path) -> tuple[int, int] | None:
 
 def _is_remote(directory: Path) -> bool:
     try:
-        device = directory.stat().st_dev
-        mounts = Path("/proc/self/mountinfo").read_text(errors="replace")
+        return mount_of(directory).remote
     except OSError:
         return False
-    kind = _file_system(mounts, f"{os.major(device)}:{os.minor(device)}")
-    return kind in REMOTE_TYPES or kind.startswith("fuse")
-
-
-def _file_system(mountinfo: str, device: str) -> str:
-    """The type of the file system on ``device`` ("major:minor") by the text of proc(5)'s mountinfo, or ""."""
-    for line in mountinfo.splitlines():
-        mount, _, described = line.partition(" - ")
-        if mount.split()[2:3] == [device]:
-            return described.partition(" ")[0]
-    return ""
 
 
 # ---- what is known about files ----

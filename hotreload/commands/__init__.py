@@ -28,7 +28,9 @@ COMMANDS = {
     "slots": "List slots, versions and calls of the running hosts.",
     "events": "Tell what has happened in the running hosts, and what happens.",
     "inspect": "Check a module without running any of it.",
+    "doctor": "Check this machine: compilers, kernel, directories, limits.",
     "explain": "Say what a code such as E-ABI means, and what to do.",
+    "completions": "Print the script that lets a shell complete names and options.",
     "demo": "Run an example: a program that changes while it runs.",
     "config": "Print the flags and files to build a host against hotreload.",
 }

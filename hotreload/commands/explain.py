@@ -5,8 +5,7 @@ from __future__ import annotations
 import click
 
 from hotreload import codes
-from hotreload.commands import COMMANDS, options
-from hotreload.commands.complete import code_names
+from hotreload.commands import COMMANDS, complete, options
 from hotreload.errors import EXIT_OK
 from hotreload.reporters.pages import print_code, print_codes
 
@@ -15,7 +14,7 @@ from hotreload.reporters.pages import print_code, print_codes
     name="explain",
     help=COMMANDS["explain"] + "\n\nCODE is what every refusal shows: E-ABI, or just abi. Without it: all codes.",
 )
-@click.argument("code", required=False, shell_complete=code_names)
+@click.argument("code", required=False, shell_complete=complete.codes)
 @options.as_json("Print an object, or a list of them.")
 @options.color
 def command(code: str | None, as_json: bool, color: str) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from hotreload.commands import complete
 from hotreload.errors import EXIT_ERROR, EXIT_NO_HOST, EXIT_OK, EXIT_REJECTED
 from hotreload.model import OK, SAME, Guard, HostOptions, Report
 
@@ -26,7 +27,9 @@ NO_HOST_CODES = frozenset({"E-NO-HOST", "E-HOST-GONE"})
 def host(function: Function) -> Function:
     """``--host NAME|PID``, as often as wanted."""
     text = "Only this host, by name or pid; may be given several times."
-    return click.option("--host", "wanted", multiple=True, metavar="NAME|PID", help=text)(function)
+    return click.option(
+        "--host", "wanted", multiple=True, metavar="NAME|PID", shell_complete=complete.hosts, help=text
+    )(function)
 
 
 def asked(function: Function) -> Function:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from hotreload.commands import COMMANDS, options
+from hotreload.commands import COMMANDS, complete, options
 from hotreload.hosts import Finder
 from hotreload.model import EventKind, Host, Report
 from hotreload.reporters.answers import print_reports
@@ -15,7 +15,7 @@ from hotreload.reporters.answers import print_reports
     help=COMMANDS["rollback"]
     + "\n\nMODULE is a module's name. Its content is quarantined: the host refuses it from then on.",
 )
-@click.argument("module", required=False)
+@click.argument("module", required=False, shell_complete=complete.modules)
 @options.host
 @options.as_json("Print one object for each host and module.")
 @options.color

@@ -1,4 +1,4 @@
-"""What ``hotreload explain`` prints: codes and their pages; as JSON where no console is given."""
+"""What ``hotreload explain`` and ``doctor`` print: codes, their pages, checks; as JSON where no console is given."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from hotreload.codes import Code
+from hotreload.doctor import Check, Level
+from hotreload.reporters.wording import clean
 
 WIDTH = 100
 _LABELS = re.compile(r"^<!--.*?-->\n", re.MULTILINE)
@@ -43,6 +45,25 @@ def print_code(code: Code, console: Console | None) -> None:
     else:
         console.file.write(_page(code))
     console.print(f"\nin short: {code.fix}", soft_wrap=True)
+
+
+_STYLES = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}
+
+
+def print_checks(checks: Sequence[Check], console: Console | None) -> None:
+    """One line for each check, and one more for its cure."""
+    if console is None:
+        _dump([{"check": c.name, "state": c.level.value, "found": c.found, "fix": c.fix} for c in checks])
+        return
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        level = (f"{check.level.value:<4}", _STYLES[check.level])
+        console.print(Text.assemble(level, f"  {clean(check.name):<{width}}  {clean(check.found)}"), soft_wrap=True)
+        if check.fix:
+            console.print(Text(f"{'':<{width + 6}}  cure: {clean(check.fix)}"), soft_wrap=True)
+    bad = sum(check.level is Level.FAIL for check in checks)
+    warnings = sum(check.level is Level.WARN for check in checks)
+    console.print(f"{bad} failed, {warnings} to look at, {len(checks) - bad - warnings} fine")
 
 
 def _page(code: Code) -> str:

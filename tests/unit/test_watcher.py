@@ -688,23 +688,6 @@ def test_polls_when_inotify_is_used_up(tmp_path: Path, limit: str) -> None:
     assert "WatchMode.POLLING" in done.stdout
 
 
-@pytest.mark.parametrize(("device", "kind"), [("0:50", "nfs4"), ("0:51", "fuse.sshfs"), ("254:0", "ext4"), ("9:9", "")])
-def test_file_system_of_a_device(device: str, kind: str) -> None:
-    mounts = (
-        "21 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n"
-        "40 21 0:50 / /net rw - nfs4 server:/export rw,vers=4.2\n"
-        "41 21 0:51 / /mnt/a\\040-\\040b rw shared:2 master:3 - fuse.sshfs me@there: rw\n"
-    )
-    assert module._file_system(mounts, device) == kind
-
-
-def test_this_file_system_is_found_in_the_real_table(tmp_path: Path) -> None:
-    device = Path("/proc").stat().st_dev
-    mounts = Path("/proc/self/mountinfo").read_text()
-    assert module._file_system(mounts, f"{os.major(device)}:{os.minor(device)}") == "proc"
-    assert not module._is_remote(tmp_path)
-
-
 # ---- the end, and the fake ----
 
 

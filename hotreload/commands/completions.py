@@ -1,0 +1,28 @@
+"""``hotreload completions``: the script that lets a shell complete commands, options, hosts, slots and modules."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import get_completion_class
+
+from hotreload.commands import COMMANDS, COMPLETE_VARIABLE, group
+from hotreload.errors import EXIT_OK
+
+HELP = f"""{COMMANDS["completions"]}
+
+Names of hosts, slots and modules are those that run at the moment. Put one of these where your shell starts:
+
+\b
+  eval "$(hotreload completions bash)"         ~/.bashrc
+  eval "$(hotreload completions zsh)"          ~/.zshrc
+  hotreload completions fish | source          ~/.config/fish/config.fish
+"""
+
+
+@click.command(name="completions", help=HELP)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def command(shell: str) -> int:
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(group(), {}, "hotreload", COMPLETE_VARIABLE).source())
+    return EXIT_OK

@@ -1,0 +1,104 @@
+"""Shell completion in real shells, beside real hosts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+
+import pytest
+from documents import reader_environment
+from integration.harness import Bench
+
+from hotreload import commands
+
+
+def offered(bench: Bench, *words: str) -> list[str]:
+    """What is offered for the last of the words."""
+    variables = {
+        commands.COMPLETE_VARIABLE: "bash_complete",
+        "COMP_WORDS": " ".join(["hotreload", *words]),
+        "COMP_CWORD": str(len(words)),
+    }
+    done = subprocess.run(
+        bench.command(), env={**bench.environment(), **variables}, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
+
+
+def test_live_names(bench: Bench) -> None:
+    game = bench.host("game", "game.draw", "game.tick")
+    bench.host("server", "net.read")
+    assert bench.call("load", "--host", "game", bench.module(1, "art", slots={"game.draw": "1"})).code == 0
+    assert sorted(offered(bench, "slots", "--host", "")) == ["game", "server"]
+    assert offered(bench, "slots", "--host", "g") == ["game"]
+    assert offered(bench, "slots", "--host", str(game.pid)[:2]) != []
+    assert offered(bench, "slots", "game.") == ["game.draw", "game.tick"]
+    assert offered(bench, "slots", "--host", "server", "") == ["net.read"]
+    assert offered(bench, "rollback", "") == ["art"]
+    assert offered(bench, "rollback", "--host", "server", "") == []
+
+
+def test_pids_tell_hosts_of_one_name_apart(bench: Bench) -> None:
+    pids = {str(bench.host("twin").pid) for _ in range(2)}
+    assert set(offered(bench, "events", "--host", "")) == {"twin"} | pids
+
+
+def test_codes(bench: Bench) -> None:
+    assert offered(bench, "explain", "E-NO-") == ["E-NO-MANIFEST", "E-NO-HOST", "E-NO-SLOT", "E-NO-PREVIOUS"]
+    assert offered(bench, "explain", "lay") == ["E-LAYOUT"]
+
+
+def test_nothing_runs(bench: Bench) -> None:
+    assert offered(bench, "rollback", "") == [] and offered(bench, "slots", "--host", "") == []
+
+
+def test_a_stopped_host_does_not_hold_up_the_prompt(bench: Bench) -> None:
+    stopped = bench.host("stopped")
+    bench.host("game")
+    os.kill(stopped.pid, signal.SIGSTOP)
+    try:
+        assert offered(bench, "slots", "--host", "") == ["game"]
+    finally:
+        os.kill(stopped.pid, signal.SIGCONT)
+
+
+def test_slots_of_the_names_given(bench: Bench) -> None:
+    host = bench.host("game", "a", "b", "c")
+    assert bench.call("load", bench.module(3, slots={"c": "3"})).code == 0
+    found = [each["symbol"] for each in bench.slots(host)]
+    assert found == ["a", "b", "c"]
+    (told,) = bench.call("slots", "--json", "c", "a").json[0]
+    assert [(each["symbol"], each["version"]) for each in told["slots"]] == [("a", 0), ("c", 1)]
+    assert 0 < told["slots"][1]["calls_on_version"] < told["slots"][1]["calls"]
+    done = bench.call("slots", "a", "nothing")
+    assert done.code == 1 and "E-NO-SLOT" in done.err and "nothing" in done.err
+
+
+# ---- in a shell ----
+
+
+def test_bash_completes(bench: Bench) -> None:
+    bench.host("game", "game.draw")
+    script = """
+        eval "$(hotreload completions bash)"
+        COMP_WORDS=(hotreload slots game.d) COMP_CWORD=2
+        $(complete -p hotreload | sed 's/.*-F \\([^ ]*\\).*/\\1/') hotreload
+        echo "${COMPREPLY[@]}"
+    """
+    environment = {**reader_environment(bench.home, bench.run), "XDG_STATE_HOME": str(bench.state)}
+    done = subprocess.run(
+        ["bash", "--norc", "-c", script], env=environment, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "game.draw\n" and done.stderr == ""
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_scripts(shell: str, bench: Bench) -> None:
+    done = bench.call("completions", shell)
+    assert done.code == 0 and commands.COMPLETE_VARIABLE in done.out and f"{shell}_complete" in done.out
+
+
+def test_unknown_shell(bench: Bench) -> None:
+    assert bench.call("completions", "csh").code == 2
