@@ -117,14 +117,14 @@ class Runner:
 
     Args:
         options: What to do.
-        reporter: Makes the reporter from the function that takes the user's commands.
+        reporter: Makes the reporter from the function that takes what it asks for or tells.
         observe: Called with the state after every step and every record; for the demo.
     """
 
     def __init__(
         self,
         options: Options,
-        reporter: Callable[[Callable[[session.Command], None]], Reporter],
+        reporter: Callable[[Callable[[session.Event], None]], Reporter],
         *,
         observe: Callable[[Record], None] | None = None,
     ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from hotreload.commands import COMMANDS, options
+from hotreload.commands import COMMANDS, aside, options
 from hotreload.model import HostOptions
 from hotreload.reporters import Reporter
 from hotreload.runner import Options, Runner
@@ -52,12 +52,13 @@ class WithHost(click.Command):
 @click.option("--plain", is_flag=True, help="Print timestamped lines instead of the dashboard.")
 @click.option("--no-existing", is_flag=True, help="Leave what was built before alone.")
 @click.option("--poll", is_flag=True, help="Look for outputs four times a second instead of asking the kernel.")
+@aside.options
 @options.color
 @click.pass_context
 def command(
     context: click.Context, paths: tuple[Path, ...], wanted: tuple[str, ...], build: str | None,
     sources: tuple[Path, ...], as_json: bool, plain: bool, no_existing: bool, poll: bool, color: str,
-    asked: HostOptions,
+    asked: HostOptions, beside: aside.Asked,
 ) -> int:  # fmt: skip
     if as_json and plain:
         raise click.UsageError("--json and --plain exclude each other")
@@ -69,7 +70,7 @@ def command(
         paths=paths, hosts=wanted, build=build, command=started, existing=not no_existing, poll=poll,
         sources=sources, stay=dashboard, asked=asked,
     )  # fmt: skip
-    return Runner(session, reporter(as_json=as_json, dashboard=dashboard, color=color)).run()
+    return Runner(session, aside.around(reporter(as_json=as_json, dashboard=dashboard, color=color), beside)).run()
 
 
 def reporter(*, as_json: bool, dashboard: bool, color: str) -> Callable[[Callable[[Command], None]], Reporter]:

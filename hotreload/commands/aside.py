@@ -1,0 +1,72 @@
+"""Options for what happens beside a session: hooks, the bell, notifications."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from hotreload.commands.options import Function
+from hotreload.model import EventKind
+from hotreload.reporters import Reporter
+from hotreload.session import Event, Note
+
+Make = Callable[[Callable[[Event], None]], Reporter]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked for; nothing by default."""
+
+    on_swap: str = ""
+    on_reject: str = ""
+    bell: bool = False
+    notify: bool = False
+
+
+def options(function: Function) -> Function:
+    """``--on-swap``, ``--on-reject``, ``--bell``, ``--notify``, handed on as ``beside: Asked``."""
+    told = "HR_EVENT, HR_HOST, HR_MODULE, HR_VERSION, HR_CODE ... tell of it, standard input is the JSON event."
+    choices = (
+        click.option("--on-swap", metavar="CMD", default="", help=f"Run this shell command after every swap. {told}"),
+        click.option("--on-reject", metavar="CMD", default="", help="Run this shell command after every refusal."),
+        click.option("--bell", is_flag=True, help="Ring the terminal's bell at swaps and refusals."),
+        click.option("--notify", is_flag=True, help="Show swaps and refusals on the desktop, or by the terminal."),
+    )
+
+    @functools.wraps(function)
+    def with_options(
+        *arguments: Any, on_swap: str, on_reject: str, bell: bool, notify: bool, **others: Any
+    ) -> Any:
+        return function(*arguments, beside=Asked(on_swap, on_reject, bell, notify), **others)
+
+    for choice in reversed(choices):
+        with_options = choice(with_options)
+    return with_options  # type: ignore[return-value]
+
+
+def around(make: Make, asked: Asked) -> Make:
+    """The same reporter, and beside it what was asked for."""
+    if asked == Asked():
+        return make
+    from hotreload.reporters.aside import Bell, Hooks, Notifier
+    from hotreload.reporters.several import Several
+
+    def both(send: Callable[[Event], None]) -> Reporter:
+        def tell(text: str) -> None:
+            send(Note(text))
+
+        hooks = {EventKind.SWAP: ("on_swap", asked.on_swap)} if asked.on_swap else {}
+        if asked.on_reject:
+            hooks |= dict.fromkeys((EventKind.REJECT, EventKind.CRASH), ("on_reject", asked.on_reject))
+        others = [
+            *([Hooks(hooks, tell)] if hooks else []),
+            *([Bell(tell)] if asked.bell else []),
+            *([Notifier(tell)] if asked.notify else []),
+        ]
+        return Several(make(send), *others)
+
+    return both
