@@ -234,6 +234,8 @@ class Record:
     expected: str = ""
     us: Mapping[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    staged: str = ""
+    """The host's own copy of a module that it swapped in, where that is known."""
 
 
 class WatchMode(Enum):

@@ -826,7 +826,8 @@ class _Draft:
         self._mark(pid, wanted, report)
         known = self.state.hosts[pid]
         host, module, changes = known.host, _reported(wanted, report), report.changes
-        self.show(Record(EventKind.SWAP, self.now, host, module, changes, us=report.us, warnings=report.warnings))
+        record = Record(EventKind.SWAP, self.now, host, module, changes, us=report.us, warnings=report.warnings)
+        self.show(replace(record, staged=report.staged))
         for change in changes:
             if change.kind is ChangeKind.UNDECLARED:
                 self.note(f"{change.symbol} is declared by no host code: a typo?", host)

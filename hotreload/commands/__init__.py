@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 COMMANDS = {
     "watch": "Watch build outputs and swap every good one into the running hosts.",
     "load": "Load modules into the running hosts, once.",
-    "rollback": "Take back the newest swap, or one module.",
+    "rollback": "Take back the newest swap, or one module; or bring back a version.",
     "ps": "List the running hosts.",
     "slots": "List slots, versions and calls of the running hosts.",
     "events": "Tell what has happened in the running hosts, and what happens.",
+    "history": "List what was swapped and rolled back, across the lives of hosts.",
     "inspect": "Check a module without running any of it.",
     "doctor": "Check this machine: compilers, kernel, directories, limits.",
     "explain": "Say what a code such as E-ABI means, and what to do.",

@@ -1,10 +1,11 @@
-"""Options for what happens beside a session: hooks, the bell, notifications."""
+"""Options for what happens beside a session: hooks, the bell, notifications. The journal always is."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -49,10 +50,9 @@ def options(function: Function) -> Function:
 
 
 def around(make: Make, asked: Asked) -> Make:
-    """The same reporter, and beside it what was asked for."""
-    if asked == Asked():
-        return make
-    from hotreload.reporters.aside import Bell, Hooks, Notifier
+    """The same reporter, and beside it the journal and what was asked for."""
+    from hotreload.history import project_of
+    from hotreload.reporters.aside import Bell, Hooks, Journal, Notifier
     from hotreload.reporters.several import Several
 
     def both(send: Callable[[Event], None]) -> Reporter:
@@ -63,6 +63,7 @@ def around(make: Make, asked: Asked) -> Make:
         if asked.on_reject:
             hooks |= dict.fromkeys((EventKind.REJECT, EventKind.CRASH), ("on_reject", asked.on_reject))
         others = [
+            Journal(tell, project_of(Path.cwd())),
             *([Hooks(hooks, tell)] if hooks else []),
             *([Bell(tell)] if asked.bell else []),
             *([Notifier(tell)] if asked.notify else []),

@@ -54,6 +54,22 @@ def modules(context: click.Context, parameter: click.Parameter, incomplete: str)
     return _offer(found, incomplete)
 
 
+def past_modules(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of modules in the history."""
+    from hotreload.history import History
+
+    return _offer(((entry.module.name, f"v{entry.module.version}") for entry in History().entries()), incomplete)
+
+
+def versions(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Ids of retained modules, the newest first; of the one that is named already, or of all."""
+    from hotreload.history import History
+
+    named = context.params.get("module")
+    kept = [each for each in reversed(History().entries()) if each.retained and named in (None, each.module.name)]
+    return _offer(((e.module.short_id, f"{e.module.name} v{e.module.version}") for e in kept), incomplete)
+
+
 def _chosen(context: click.Context) -> list[Snapshot]:
     wanted = context.params.get("wanted") or ()
     return [each for each in _snapshots() if not wanted or each.host.name in wanted or str(each.host.pid) in wanted]

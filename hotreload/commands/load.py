@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from hotreload import runner
-from hotreload.commands import COMMANDS, options
+from hotreload.commands import COMMANDS, journal, options
 from hotreload.errors import EXIT_NO_HOST
 from hotreload.hosts import Finder
-from hotreload.model import Host, HostOptions, Report
+from hotreload.link import Link
+from hotreload.model import EventKind, Host, HostOptions, Report
 from hotreload.reporters.answers import print_reports
 from hotreload.session import Transaction, Wanted
 
@@ -25,9 +27,15 @@ from hotreload.session import Transaction, Wanted
 @options.as_json("Print one object for each host and module.")
 @options.color
 def command(modules: tuple[Path, ...], wanted: tuple[str, ...], as_json: bool, color: str, asked: HostOptions) -> int:
-    links = {link.host.pid: link for link in Finder().require(wanted)}
-    for link in links.values():
+    links = Finder().require(wanted)
+    for link in links:
         link.set_options(asked)
+    return load(modules, links, as_json=as_json, color=color)
+
+
+def load(modules: Sequence[Path], chosen: Sequence[Link], *, as_json: bool, color: str) -> int:
+    """One transaction over modules and hosts; reports, and returns the exit code."""
+    links = {link.host.pid: link for link in chosen}
     offer = tuple(Wanted(path, path, 0) for path in modules)
     outcomes = runner.transact(Transaction(1, dict.fromkeys(links, offer)), links)
     answers: list[tuple[Host, Report]] = []
@@ -37,5 +45,6 @@ def command(modules: tuple[Path, ...], wanted: tuple[str, ...], as_json: bool, c
         if outcome.failure and not outcome.reports:
             code = EXIT_NO_HOST
             click.echo(f"{outcome.failure.code}: {outcome.failure.reason}", err=True)
+    journal.enter(answers, EventKind.SWAP)
     print_reports(answers, None if as_json else options.console(color))
     return code or options.exit_code([report for _, report in answers])

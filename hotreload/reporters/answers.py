@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hotreload.history import Entry
 from hotreload.model import OK, SAME, EventKind, Failure, Host, Manifest, ModuleRecord, Record, Report, Snapshot
 from hotreload.reporters.jsonl import as_object
-from hotreload.reporters.wording import clean, count, module_title, one_line, uptime
+from hotreload.reporters.wording import changes, clean, count, module_title, one_line, uptime
 
 
 def _dump(value: Any) -> None:
@@ -53,6 +54,34 @@ def _record(host: Host, report: Report, done: EventKind) -> Record:
         found=failure.found,
         expected=failure.expected,
     )
+
+
+# ---- history ----
+
+
+def print_history(entries: Sequence[Entry], console: Console | None) -> None:
+    """The entries, oldest first."""
+    if console is None:
+        _dump([_entry_object(each) for each in entries])
+    elif not entries:
+        console.print("nothing has been swapped here yet; --all shows other projects")
+    else:
+        table = _table("#", "TIME", "EVENT", "HOST", "MODULE", "VERSION", "ID", "KEPT", "SLOT")
+        for each in entries:
+            table.add_row(
+                str(each.number), time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(each.time)), each.kind.value,
+                f"{clean(each.host.name)} {each.host.pid}", clean(each.module.name), f"v{each.module.version}",
+                each.module.short_id, "yes" if each.retained else "-", changes(each.changes, 2),
+            )  # fmt: skip
+        console.print(table)
+
+
+def _entry_object(entry: Entry) -> dict[str, Any]:
+    """An event with more keys."""
+    event = as_object(Record(entry.kind, entry.time, entry.host, entry.module, entry.changes))
+    kept = str(entry.retained) if entry.retained else None
+    content = f"{entry.module.content:016x}"
+    return {**event, "number": entry.number, "project": entry.project, "content": content, "retained": kept}
 
 
 # ---- ps ----

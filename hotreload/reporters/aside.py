@@ -1,4 +1,5 @@
-"""What happens beside the session when something happens in it: hook commands, desktop notifications, the bell.
+"""What happens beside the session when something happens in it: the journal, hook commands, desktop notifications,
+the bell.
 
 Commands run one after the other on a thread of their own; neither a slow nor a stuck one holds up a swap.
 """
@@ -15,9 +16,11 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from queue import Full, Queue
+from pathlib import Path
+from queue import Full, Queue, SimpleQueue
 from threading import Thread
 
+from hotreload.history import KINDS, History
 from hotreload.meter import HostView
 from hotreload.model import EventKind, Record
 from hotreload.reporters.jsonl import as_object
@@ -28,6 +31,8 @@ COMMAND_SECONDS = 10.0
 """After which a command is ended, with all that it has started."""
 END_SECONDS = 3.0
 """How long the end of a session waits for commands under way."""
+JOURNAL_SECONDS = 10.0
+"""How long the end of a session waits for the journal."""
 WAITING = 100
 """Commands that may wait for their turn; more are left out, and that is said."""
 LINES_TOLD = 5
@@ -131,6 +136,35 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     """Ends a command and all that it has started."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+
+
+class Journal(_Aside):
+    """Enters swaps and roll backs into the history, on a thread of its own: a module may be large to copy."""
+
+    def __init__(self, tell: Tell, project: Path, history: History | None = None) -> None:
+        self._tell = tell
+        self._project = project
+        self._history = history or History()
+        self._records: SimpleQueue[Record | None] = SimpleQueue()
+        self._thread = Thread(target=self._work, name="hotreload-journal", daemon=True)
+        self._thread.start()
+
+    def record(self, record: Record) -> None:
+        if record.kind in KINDS:
+            self._records.put(record)
+
+    def close(self) -> None:
+        """Waits until everything is entered."""
+        self._records.put(None)
+        self._thread.join(JOURNAL_SECONDS)
+
+    def _work(self) -> None:
+        while (record := self._records.get()) is not None:
+            try:
+                self._history.add(record, self._project, record.staged)
+            except OSError as error:
+                self._tell(f"the history is not kept: {error}")
+                return
 
 
 class Hooks(_Aside):

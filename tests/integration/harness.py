@@ -426,9 +426,11 @@ class Bench:
     # ---- what is left behind ----
 
     def leftovers(self) -> list[str]:
-        """All files and directories in the directories of sockets and of staged copies, by their relative names."""
+        """All files and directories in the directories of sockets and of staged copies, by their relative names. The
+        history is meant to stay."""
         roots = (self.sockets, self.state / "hotreload")
-        return sorted(str(path.relative_to(root)) for root in roots if root.is_dir() for path in root.iterdir())
+        found = (str(path.relative_to(root)) for root in roots if root.is_dir() for path in root.iterdir())
+        return sorted(name for name in found if name != "history")
 
 
 @contextlib.contextmanager
