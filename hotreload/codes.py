@@ -18,6 +18,7 @@ PAGES = Path(__file__).resolve().parent / "pages"
 TOOL_CODES = {
     "E-BUILD": ("the build command failed", "correct the error and save; everything goes on running"),
     "E-STATUS": ("an implementation returned a status other than 0", "see what the implementation means by it"),
+    "E-NOT-INSTALLED": ("an optional part is not installed", "install the package that the message names"),
     "E-UNKNOWN": ("the host told a status that this tool does not know", "upgrade the tool"),
     "E-DEMO": ("the demo's example is not the one that its script edits", "undo the change under examples/"),
 }

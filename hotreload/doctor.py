@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from hotreload import __version__, hosts, native, sources
+from hotreload import hosts, native, sources
 from hotreload.errors import HotreloadError
 from hotreload.model import Failure
 from hotreload.mounts import Mount, mount_of
@@ -71,9 +71,9 @@ class Check:
     fix: str = ""
 
 
-def examine(directories: Sequence[Path]) -> Iterator[Check]:
-    """All checks, in the order shown. ``directories`` are those of build outputs."""
-    yield from (_versions(), _system(), _compiler(), *_other_languages(), _linker(), _swap())
+def examine(tool: str, directories: Sequence[Path]) -> Iterator[Check]:
+    """All checks, in the order shown. ``tool`` is the command line's version, ``directories`` hold build outputs."""
+    yield from (_versions(tool), _system(), _compiler(), *_other_languages(), _linker(), _swap())
     yield from (_inotify(), _membarrier(), _black_box(), _runtime_directory(), _state_directory())
     for directory in directories:
         yield from (_outputs(directory), _file_system(directory), _leases(directory))
@@ -83,10 +83,10 @@ def examine(directories: Sequence[Path]) -> Iterator[Check]:
 # ---- the tool, compilers ----
 
 
-def _versions() -> Check:
+def _versions(tool: str) -> Check:
     shim = native.version()
-    found = f"hotreload {__version__}, shim {shim}, Python {platform.python_version()}"
-    if shim != __version__:
+    found = f"hotreload {tool}, shim {shim}, Python {platform.python_version()}"
+    if shim != tool:
         return Check("version", Level.FAIL, found, "install hotreload-native again: its parts are of two versions")
     return Check("version", Level.OK, found)
 

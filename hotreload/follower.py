@@ -41,6 +41,11 @@ class Follower:
         self._approached: dict[int, tuple[int, float]] = {}
         """For each pid its socket's inode, and when it may be approached again (``time.monotonic()``)."""
 
+    @property
+    def approaching(self) -> bool:
+        """True while a host that was seen has neither answered nor failed."""
+        return any(again == float("inf") and pid not in self.links for pid, (_, again) in self._approached.items())
+
     def look(self) -> list[Record]:
         """What has happened since the last call: hosts that came and went, and their events, oldest first."""
         self._approach_new()

@@ -28,6 +28,7 @@ COMMANDS = {
     "slots": "List slots, versions and calls of the running hosts.",
     "events": "Tell what has happened in the running hosts, and what happens.",
     "history": "List what was swapped and rolled back, across the lives of hosts.",
+    "metrics": "Serve slots, versions, swaps, refusals and calls for Prometheus.",
     "inspect": "Check a module without running any of it.",
     "doctor": "Check this machine: compilers, kernel, directories, limits.",
     "explain": "Say what a code such as E-ABI means, and what to do.",

@@ -39,9 +39,7 @@ def options(function: Function) -> Function:
     )
 
     @functools.wraps(function)
-    def with_options(
-        *arguments: Any, on_swap: str, on_reject: str, bell: bool, notify: bool, **others: Any
-    ) -> Any:
+    def with_options(*arguments: Any, on_swap: str, on_reject: str, bell: bool, notify: bool, **others: Any) -> Any:
         return function(*arguments, beside=Asked(on_swap, on_reject, bell, notify), **others)
 
     for choice in reversed(choices):

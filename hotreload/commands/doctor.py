@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from hotreload import doctor
+from hotreload import __version__, doctor
 from hotreload.commands import COMMANDS, options
 from hotreload.errors import EXIT_ERROR, EXIT_OK
 from hotreload.reporters.pages import print_checks
@@ -24,6 +24,6 @@ something keeps hotreload from working; what only slows it down, or will be refu
 @options.as_json("Print a list of objects.")
 @options.color
 def command(directories: tuple[Path, ...], as_json: bool, color: str) -> int:
-    checks = list(doctor.examine(directories or (Path.cwd(),)))
+    checks = list(doctor.examine(__version__, directories or (Path.cwd(),)))
     print_checks(checks, None if as_json else options.console(color))
     return EXIT_ERROR if any(check.level is doctor.Level.FAIL for check in checks) else EXIT_OK
