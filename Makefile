@@ -26,7 +26,7 @@ CARGO := $(shell command -v cargo)
 .PHONY: help demo test lint format bench sanitize fuzz docs clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## Watch a running C program change its behaviour, then a Rust one where cargo is there
 	$(BIN)/hotreload demo
@@ -73,6 +73,10 @@ bench-peers: $(INSTALLED) ## Measure published peers beside us; writes tests/ben
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check 'matplotlib>=3.9'
 	$(BIN)/python tests/bench/peers/run.py
 	$(BIN)/python tests/bench/report.py
+
+.PHONY: bench-baseline
+bench-baseline: ## Renew the instruction counts that the tests compare with (wants valgrind); commit them with the reason
+	$(PYTHON) tests/bench/instructions/measure.py --update
 
 sanitize: ## Run the native tests under ThreadSanitizer, AddressSanitizer and UBSan
 	bash tests/native/sanitize.sh

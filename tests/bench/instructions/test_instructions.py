@@ -2,48 +2,74 @@
 
 from __future__ import annotations
 
-import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
 import measure
+import pytest
+from measure import Count
 
-ALLOWED = 1.10
 RATIO_ALLOWED = 1.25
 """For ratios, which are compared across compilers too: one may take an instruction or two more than another."""
 
-WHY_NOT = measure.missing()
-pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=f"instructions cannot be counted: {WHY_NOT}")
-
-baseline: dict[str, dict[str, float]] = json.loads(measure.BASELINE.read_text())
-
 
 @pytest.fixture(scope="module")
-def counter(tmp_path_factory: pytest.TempPathFactory) -> measure.Counter:
+def counter(tmp_path_factory: pytest.TempPathFactory, cc: str, require_tool: Callable[..., Path]) -> measure.Counter:
+    require_tool("valgrind")
     return measure.Counter(tmp_path_factory.mktemp("counted"))
-
-
-def difference() -> str:
-    """In what this machine differs from the baseline's; empty when counts can be compared."""
-    here = measure.environment()
-    return "; ".join(f"{key}: {here[key]!r}, not {value!r}" for key, value in baseline["environment"].items()
-                     if here[key] != value)  # fmt: skip
 
 
 @pytest.mark.parametrize("what", measure.COUNTED)
 def test_no_more_instructions_than_the_baseline(counter: measure.Counter, what: str) -> None:
-    if differs := difference():
-        pytest.skip(f"the baseline was made elsewhere ({differs}); ratios are compared instead")
-    counted, allowed = counter.count(what), baseline["instructions"][what] * ALLOWED
-    assert counted <= allowed, f"{what}: {counted:,.1f} instructions, {allowed:,.1f} allowed; see measure.py --update"
+    made, counts = measure.read_baseline()
+    if differs := measure.difference(made):
+        pytest.skip(f"{differs}; ratios are compared instead ('make bench-baseline' makes a baseline for this one)")
+    assert not (why := measure.complaint(what, counter.count(what), counts[what])), why
 
 
 @pytest.mark.parametrize("what", ["call", "frame", "outline"])
 def test_a_call_against_a_plain_pointer(counter: measure.Counter, what: str) -> None:
-    ratio = counter.count(what) / counter.count("plain")
-    allowed = baseline["instructions"][what] / baseline["instructions"]["plain"] * RATIO_ALLOWED
+    _, counts = measure.read_baseline()
+    ratio = counter.count(what).instructions / counter.count("plain").instructions
+    allowed = counts[what].instructions / counts["plain"].instructions * RATIO_ALLOWED
     assert ratio <= allowed, f"{what}: {ratio:.2f} times a plain pointer call, {allowed:.2f} allowed"
+
+
+def test_calls_leave_our_code_only_for_what_they_call(counter: measure.Counter) -> None:
+    assert {what: counter.count(what).calls_outside for what in ("call", "frame", "outline")} == {
+        "call": 0, "frame": 0, "outline": 0,
+    }  # fmt: skip
+
+
+def test_eleven_percent_more_is_a_regression_and_nine_are_none() -> None:
+    baseline = Count(1000, 10)
+    assert not measure.complaint("commit", Count(1090, 10), baseline)
+    assert "1,110.0 instructions, +11%" in measure.complaint("commit", Count(1110, 10), baseline)
+    assert "12.0 calls into other libraries" in measure.complaint("commit", Count(1000, 12), baseline)
+    assert measure.complaint("call", Count(34, 1), Count(34, 0))
+
+
+def test_only_our_own_code_is_counted() -> None:
+    text = """\
+events: Ir
+ob=(1) /somewhere/counted
+fl=(1) counted.c
+fn=(1) counted_commit
+10 5
++2 7
+cob=(2) /lib/libc.so.6
+cfn=(2) memcpy
+calls=3 0
+* 900
+cfn=(3) assign
+calls=4 20
++1 80
+ob=(2)
+fn=(2)
+0 900
+ob=(1)
+fn=(3)
+20 80
+totals: 992
+"""
+    assert measure.parse(text, "counted") == Count(92, 3)
