@@ -197,18 +197,17 @@ void hr_blackbox_free_slot(uint32_t index) {
     record->calls_base = hr_shards_sum(index);
 }
 
-/* A record for a new module: a free one, else that of the longest retired; live modules keep theirs. */
+/* A record for a new module: a free one, else in turn that of the module loaded longest ago; live ones keep theirs. */
 static uint32_t find_module_record(void) {
     if (hr.box->module_count < HR_BOX_MODULES) return hr.box->module_count++;
-    uint32_t oldest = HR_BOX_MODULES;
-    for (uint32_t i = 0; i < HR_BOX_MODULES; i++) {
-        if (module_record(i)->state == HR_MODULE_LIVE) continue;
-        if (oldest == HR_BOX_MODULES || module_record(i)->loaded_at < module_record(oldest)->loaded_at) oldest = i;
+    for (uint32_t tries = 0; tries < HR_BOX_MODULES; tries++) {
+        uint32_t index = hr.next_record;
+        hr.next_record = (index + 1) % HR_BOX_MODULES;
+        if (module_record(index)->state == HR_MODULE_LIVE) continue;
+        if (hr.recorded[index]) hr.recorded[index]->record = 0;
+        return index;
     }
-    if (oldest == HR_BOX_MODULES) return oldest;
-    for (hr_module *module = hr.modules; module; module = module->next)
-        if (module->record == oldest + 1) module->record = 0;
-    return oldest;
+    return HR_BOX_MODULES;
 }
 
 void hr_blackbox_module(hr_module *module, const char *reason) {
@@ -216,6 +215,7 @@ void hr_blackbox_module(hr_module *module, const char *reason) {
         uint32_t index = find_module_record();
         if (index == HR_BOX_MODULES) return; /* 1,000 live modules: this one is not shown */
         module->record = index + 1;
+        hr.recorded[index] = module;
         hr_box_module *record = module_record(index);
         memset(record, 0, sizeof *record);
         hr_copy_text(record->name, sizeof record->name, module->manifest->name);

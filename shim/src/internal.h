@@ -115,6 +115,8 @@ typedef struct hr_global {
     struct hr_guest *guests; /* push-only list, atomic */
     pthread_key_t thread_key;
     hr_box *box;
+    hr_module *recorded[HR_BOX_MODULES]; /* whose the box's module records are */
+    uint32_t next_record;                /* to be given out again, once all have been */
     int box_fd; /* -1: private memory, because shared memory could not be had */
     uint64_t box_device, box_inode; /* what box_fd was opened as: a daemon may close every descriptor it finds */
     uint32_t owner; /* the pid that this state belongs to */

@@ -209,6 +209,53 @@ static void reserved_slots(void) {
     hr_report_free(report);
 }
 
+/* What a transaction found out when it was prepared is no longer so at its commit. */
+static void declared_meanwhile(void) {
+    hr_report *report;
+    hr_transaction *transaction;
+    const char *path = module("u1");
+    hr_slot late = HR_SLOT("late.one", fallback);
+    start(NULL, 0);
+    CHECK(hr_prepare(NULL, &path, 1, &report, &transaction) == HR_OK);
+    CHECK(report->change_count == 0);
+    CHECK(hr_declare(NULL, &late) == HR_OK);
+    CHECK(hr_call(&late, NULL, NULL, NULL) == 0);
+    CHECK(hr_commit(transaction, &report) == HR_OK);
+    CHECK(hr_call(&late, NULL, NULL, NULL) == 1);
+    CHECK(report->change_count == 1 && report->changes[0].kind == HR_CHANGE_SWAPPED);
+    CHECK(strcmp(report->changes[0].symbol, "late.one") == 0 && report->changes[0].slot == late.index);
+    hr_report_free(report);
+}
+
+/* ---- the black box ---- */
+
+static hr_box_reader *own_box(void) {
+    hr_box_reader *reader = NULL;
+    for (int fd = 3; fd < 64 && reader == NULL; fd++) hr_box_open(fd, &reader, NULL);
+    CHECK(reader);
+    return reader;
+}
+
+/* Records are given out again in turn, but never that of a module that is live. */
+static void more_modules_than_records(void) {
+    static hr_box_module records[HR_BOX_MODULES];
+    start(NULL, 0);
+    CHECK(load("n1") == HR_OK && load("u1") == HR_OK); /* u1 stays live all the time */
+    for (int i = 0; i < HR_BOX_MODULES + 10; i++) CHECK(load(i % 2 ? "m2" : "m1") == HR_OK);
+    hr_box_reader *reader = own_box();
+    CHECK(hr_box_modules(reader, records, HR_BOX_MODULES) == HR_BOX_MODULES);
+    uint64_t newest = 0;
+    int live = 0;
+    for (int i = 0; i < HR_BOX_MODULES; i++) {
+        if (records[i].generation > newest) newest = records[i].generation;
+        if (records[i].state != HR_MODULE_LIVE) continue;
+        live++;
+        CHECK(strcmp(records[i].name, "u") == 0 || records[i].generation == hr_generation(NULL));
+    }
+    CHECK(live == 2 && newest == hr_generation(NULL));
+    hr_box_close(reader);
+}
+
 /* The host's own threads wait for no safe point of theirs. */
 static void abort_by_the_host(void) {
     hr_report *report;
@@ -591,6 +638,8 @@ static const struct {
     {"overlap", overlap},
     {"quarantined_meanwhile", quarantined_meanwhile},
     {"reserved_slots", reserved_slots},
+    {"declared_meanwhile", declared_meanwhile},
+    {"more_modules_than_records", more_modules_than_records},
     {"abort_by_the_host", abort_by_the_host},
     {"stop_while_polling", stop_while_polling},
     {"no_descriptor_to_serve", no_descriptor_to_serve},

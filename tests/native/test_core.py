@@ -32,6 +32,8 @@ SCENARIOS = [
     "overlap",
     "quarantined_meanwhile",
     "reserved_slots",
+    "declared_meanwhile",
+    "more_modules_than_records",
     "abort_by_the_host",
     "stop_while_polling",
     "no_descriptor_to_serve",
