@@ -112,7 +112,7 @@ int32_t hr_frame_call_detached(hr_frame *frame, hr_slot *slot, void *state, cons
 /* Enters slot `number - 1` (or a frame) and returns what to hand to hr_leave. */
 static inline uint32_t hr_enter(hr_shard *shard, uint32_t number) {
     uint32_t previous = __atomic_load_n(&shard->active, __ATOMIC_RELAXED);
-    if (previous == 0) {
+    if (HR_LIKELY(previous == 0)) {
         /* Partner: the release increment in reclaim.c. An epoch read here makes every table published before it visible
          * to the load of the table below. A nested call keeps its outermost caller's epoch: it protects more.
          * Released: a reclaimer that sees the new epoch beside the `active` of the call before must have all that that

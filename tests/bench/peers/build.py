@@ -81,6 +81,8 @@ PEERS = (
     Peer("libloading", "libloading 0.8.9", RELEASE / "libloading-peer"),
     Peer("stat-poll", "stat poller (cr.h's way, ours)", PROGRAMS / "stat-poll", watches=True, same_calls_as="dlopen",
          one_thread=True, pause_ms=33),
+    Peer("inotify", "inotify loop and dlopen (ours: the floor)", PROGRAMS / "inotify", watches=True,
+         same_calls_as="dlopen", pause_ms=20),
     Peer("dlopen", "plain dlopen", PROGRAMS / "dlopen"),
     Peer("dlopen-copy", "copy and dlopen", PROGRAMS / "dlopen-copy", same_calls_as="dlopen"),
 )  # fmt: skip
@@ -112,6 +114,7 @@ def build_c_programs() -> None:
     run([cc(), *FLAGS, "-o", PROGRAMS / "dlopen", HERE / "dlopen.c", harness, *threads])
     run([cc(), *FLAGS, "-DCOPYING", "-o", PROGRAMS / "dlopen-copy", HERE / "dlopen.c", harness, *threads])
     run([cc(), *FLAGS, "-DPOLLING", "-o", PROGRAMS / "stat-poll", HERE / "dlopen.c", harness, *threads])
+    run([cc(), *FLAGS, "-DINOTIFY", "-o", PROGRAMS / "inotify", HERE / "dlopen.c", harness, *threads])
     run([cc(), *FLAGS, "-o", PROGRAMS / "hotreload", HERE / "hotreload.c", harness, *shim, *threads])
     run([cc(), *FLAGS, "-DWATCHED", "-o", PROGRAMS / "hotreload-watched", HERE / "hotreload.c", harness, *shim,
          *threads])  # fmt: skip

@@ -1,5 +1,6 @@
 /* Plain dlopen and dlsym by hand. With -DCOPYING it first copies the file to a name of its own, as whoever watches a
- * build output has to. With -DPOLLING it does what cr.h does about changes: stat at every tick, close, copy, open.
+ * build output has to. With -DINOTIFY a thread copies and opens whatever is renamed to the watched name: the least that
+ * watching can cost. With -DPOLLING it does what cr.h does about changes: stat at every tick, close, copy, open.
  *
  * The polling form is our own and follows the method of cr.h: the old library is closed before the new one is known to
  * be good, one thread. It has neither cr's crash handler nor its state transfer, and is better in one point: it
@@ -9,7 +10,10 @@
 
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -28,7 +32,7 @@ static int load(const char *path) {
     return 0;
 }
 
-#if defined(POLLING) || defined(COPYING)
+#if defined(POLLING) || defined(COPYING) || defined(INOTIFY)
 static const char *directory;
 
 static int copy(const char *from, const char *to) {
@@ -70,6 +74,24 @@ static void tick(void) {
 }
 #endif
 
+#ifdef INOTIFY
+static void *watch(void *path) {
+    char bytes[4096] __attribute__((aligned(8))), parent[4096];
+    const char *name = strrchr(path, '/') + 1;
+    snprintf(parent, sizeof parent, "%.*s", (int)(name - (const char *)path), (const char *)path);
+    int events = inotify_init1(IN_CLOEXEC);
+    if (inotify_add_watch(events, parent, IN_MOVED_TO | IN_CLOSE_WRITE) < 0) return NULL;
+    for (ssize_t size; (size = read(events, bytes, sizeof bytes)) > 0;) {
+        for (char *at = bytes; at < bytes + size;) {
+            const struct inotify_event *event = (const void *)at;
+            if (event->len && strcmp(event->name, name) == 0) load_copy(path);
+            at += sizeof *event + event->len;
+        }
+    }
+    return NULL;
+}
+#endif
+
 static int open_module(const char *path, const char *scratch) {
 #ifdef POLLING
     watched = path;
@@ -79,6 +101,12 @@ static int open_module(const char *path, const char *scratch) {
 #elif defined(COPYING)
     directory = scratch;
     return load_copy(path);
+#elif defined(INOTIFY)
+    static char watched[4096];
+    pthread_t thread;
+    directory = scratch;
+    snprintf(watched, sizeof watched, "%s", path);
+    return load_copy(path) || pthread_create(&thread, NULL, watch, watched) != 0;
 #else
     (void)scratch;
     return load(path);
@@ -108,7 +136,7 @@ int main(int argc, char **argv) {
     peer.single_thread = 1;
 #elif defined(COPYING)
     peer.load = load_copy;
-#else
+#elif !defined(INOTIFY)
     peer.load = load;
 #endif
     return hb_main(argc, argv, &peer);

@@ -1,11 +1,15 @@
-/* How our own costs grow with size; measures.py builds and runs it.
+/* How our own costs grow with size, and what they consist of; measures.py builds and runs it.
  *
  *     growth slots ROUNDS N V1 V2        us of the commit, and ns of a call, with N slots in one module
  *     growth modules MODULE...           us of loading each, one after the other: all stay live
  *     growth reloads COUNT V1 V2         us of loading, resident KiB and mappings, at every tenth of the reloads
+ *     growth dlopens COUNT V1 V2         the same of plain dlopen and dlsym of a copy: the floor of both
+ *     growth steps ROUNDS V1 V2          us of a load and of its steps, of dlopen and dlsym, of that with the copy before
  *
- * Prints JSON. */
+ * Copies are made beside V1. Prints JSON; times are CLOCK_MONOTONIC. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
 #include <hotreload/hotreload.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -115,13 +119,53 @@ static long resident_kib(void) {
     return pages * (sysconf(_SC_PAGESIZE) / 1024);
 }
 
-static int reloads(int count, char **versions) {
+/* ---- the floor: what the loader and a copy take ---- */
+
+static void copy(const char *from, const char *to) {
+    static char bytes[1 << 20];
+    int in = open(from, O_RDONLY | O_CLOEXEC), out = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
+    ssize_t size = read(in, bytes, sizeof bytes);
+    if (size < 0 || write(out, bytes, (size_t)size) != size) exit(1);
+    close(in);
+    close(out);
+}
+
+/* A name never used before: dlopen would give the old library for a known one. */
+static const char *next_copy(const char *beside) {
+    static char path[4096];
+    static int serial;
+    snprintf(path, sizeof path, "%s.%d.copy", beside, serial++);
+    return path;
+}
+
+static void open_plain(const char *path) {
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (library == NULL || dlsym(library, "a") == NULL || dlsym(library, "b") == NULL) exit(1);
+}
+
+/* Returns us; the copy is made before, or counts as well. */
+static double dlopen_us(char **versions, int number, int with_copy) {
+    const char *path = next_copy(versions[0]);
+    double began = now_us();
+    copy(versions[number % 2], path);
+    if (!with_copy) began = now_us();
+    open_plain(path);
+    double took = now_us() - began;
+    unlink(path);
+    return took;
+}
+
+static double plain_us(char **versions, int number) { return dlopen_us(versions, number, 1); }
+
+static double reload_us(char **versions, int number) { return load_us(versions[number % 2]); }
+
+static int reloads(double (*once)(char **, int), int count, char **versions) {
     double samples[SAMPLES];
     int at = 0;
     printf("[");
     for (int part = 0; part <= 10; part++) {
-        for (int end = count / 10 * part; at < end; at++) load_us(versions[at % 2]);
-        for (int i = 0; i < SAMPLES; i++, at++) samples[i] = load_us(versions[at % 2]);
+        for (int end = count / 10 * part; at < end; at++) once(versions, at);
+        for (int i = 0; i < SAMPLES; i++, at++) samples[i] = once(versions, at);
         printf("%s{\"reloads\": %d, \"load_us\": %.1f, \"resident_kib\": %ld, \"mappings\": %ld}", part ? ", " : "",
                at, median(samples, SAMPLES), resident_kib(), mappings());
     }
@@ -129,9 +173,43 @@ static int reloads(int count, char **versions) {
     return 0;
 }
 
+/* ---- what a load consists of ---- */
+
+static void print_row(const char *name, double *numbers, int count, const char *end) {
+    printf("\"%s\": %.1f%s", name, median(numbers, (size_t)count), end);
+}
+
+/* By turns, so that the machine's moods hit all alike. */
+static int steps(int rounds, char **versions) {
+    static const char *const names[HR_STEPS] = {"stage", "preflight", "layout", "same",  "open",
+                                                "check", "on_load",   "commit", "total"};
+    static double taken[HR_STEPS][ROUNDS_MAX], loads[ROUNDS_MAX], opens[ROUNDS_MAX], copies[ROUNDS_MAX];
+    for (int i = 0; i < rounds; i++) {
+        hr_report *report = NULL;
+        double began = now_us();
+        hr_status status = hr_load(NULL, versions[i % 2], &report);
+        loads[i] = now_us() - began;
+        if (status != HR_OK) refuse(status);
+        for (int k = 0; k < HR_STEPS; k++) taken[k][i] = (double)report->us[k];
+        hr_report_free(report);
+        opens[i] = dlopen_us(versions, i, 0);
+        copies[i] = dlopen_us(versions, i, 1);
+    }
+    printf("{");
+    print_row("load_us", loads, rounds, ", ");
+    print_row("dlopen_us", opens, rounds, ", ");
+    print_row("copy_dlopen_us", copies, rounds, ", \"steps_us\": {");
+    for (int k = 0; k < HR_STEP_TOTAL; k++) print_row(names[k], taken[k], rounds, k + 1 < HR_STEP_TOTAL ? ", " : "}}\n");
+    return 0;
+}
+
 int main(int argc, char **argv) {
     if (argc == 6 && strcmp(argv[1], "slots") == 0) return slots(atoi(argv[2]), atoi(argv[3]), argv + 4);
     if (argc > 2 && strcmp(argv[1], "modules") == 0) return modules(argc - 2, argv + 2);
-    if (argc == 5 && strcmp(argv[1], "reloads") == 0) return reloads(atoi(argv[2]), argv + 3);
+    if (argc != 5) return 2;
+    int count = atoi(argv[2]);
+    if (strcmp(argv[1], "reloads") == 0) return reloads(reload_us, count, argv + 3);
+    if (strcmp(argv[1], "dlopens") == 0) return reloads(plain_us, count, argv + 3);
+    if (strcmp(argv[1], "steps") == 0 && count <= ROUNDS_MAX) return steps(count, argv + 3);
     return 2;
 }

@@ -1,6 +1,6 @@
 /* The modes of every peer's program; see harness.h.
  *
- *     calls THREADS REPETITIONS CALLS PLAIN   ns per call, and of a plain pointer to a of PLAIN, by turns
+ *     calls THREADS REPETITIONS CALLS PLAIN   ns per call, and of a plain pointer to a of PLAIN, by turns, by two clocks
  *     swaps COUNT PAUSE_MS LIMIT_MS           us from the rename of the output to the first new result
  *     longest COUNT PAUSE_MS LIMIT_MS         us: the longest call in the window of each swap, and in one at rest
  *     pairs COUNT PAUSE_MS LIMIT_MS THREADS   pairs of calls, and those that saw two versions, while swaps run
@@ -9,8 +9,9 @@
  *     survive CASE FILE WAIT_MS               one bad module; prints what it sees as it goes
  *     idle MS                                 share of a core of a host that has nothing to do
  *
- * Time is CLOCK_MONOTONIC but for `calls`, which takes the threads' processor time: with more threads than cores the
- * wall clock would measure the scheduler. */
+ * Time is CLOCK_MONOTONIC. `calls` gives CLOCK_THREAD_CPUTIME_ID too (cpu_ns, against wall_ns): with more threads than
+ * cores, or other work on the machine, the wall clock measures the scheduler. Where the two agree, the threads had cores
+ * of their own and ran at the same time: only then does a lock that they share show its price. */
 #define _GNU_SOURCE
 #include "harness.h"
 
@@ -150,9 +151,14 @@ static struct {
 
 typedef struct worker {
     pthread_t thread;
-    double us;
+    double cpu_us, wall_us;
     hb_state state;
 } worker;
+
+/* Nanoseconds a call. */
+typedef struct pace {
+    double cpu, wall;
+} pace;
 
 static void *race_worker(void *argument) {
     worker *self = argument;
@@ -160,26 +166,43 @@ static void *race_worker(void *argument) {
         pthread_barrier_wait(&race.start);
         if (!race.loop) return NULL;
         race.loop(race.calls / 16, &self->state);
-        double before = clock_us(CLOCK_THREAD_CPUTIME_ID);
+        double cpu = clock_us(CLOCK_THREAD_CPUTIME_ID), wall = now_us();
         race.loop(race.calls, &self->state);
-        self->us = clock_us(CLOCK_THREAD_CPUTIME_ID) - before;
+        self->wall_us = now_us() - wall;
+        self->cpu_us = clock_us(CLOCK_THREAD_CPUTIME_ID) - cpu;
         pthread_barrier_wait(&race.finish);
     }
 }
 
-static double race_once(void (*loop)(uint64_t, hb_state *), uint64_t calls, worker *workers, int threads) {
-    double sum = 0;
+static pace race_once(void (*loop)(uint64_t, hb_state *), uint64_t calls, worker *workers, int threads) {
+    pace mean = {0, 0};
     race.loop = loop;
     race.calls = calls;
     pthread_barrier_wait(&race.start);
     pthread_barrier_wait(&race.finish);
-    for (int i = 0; i < threads; i++) sum += workers[i].us;
-    return sum / threads / (double)calls * 1e3;
+    for (int i = 0; i < threads; i++) {
+        mean.cpu += workers[i].cpu_us / threads / (double)calls * 1e3;
+        mean.wall += workers[i].wall_us / threads / (double)calls * 1e3;
+    }
+    return mean;
+}
+
+static void print_paces(const char *prefix, const pace *paces, int count, const char *end) {
+    static double cpu[1000], wall[1000];
+    char key[64];
+    for (int i = 0; i < count; i++) {
+        cpu[i] = paces[i].cpu;
+        wall[i] = paces[i].wall;
+    }
+    snprintf(key, sizeof key, "%scpu_ns", prefix);
+    print_numbers(key, cpu, count, ", ");
+    snprintf(key, sizeof key, "%swall_ns", prefix);
+    print_numbers(key, wall, count, end);
 }
 
 static int mode_calls(char **arguments) {
     static worker workers[THREADS_MAX];
-    static double ours[1000], floors[1000];
+    static pace ours[1000], floors[1000];
     int threads = atoi(arguments[0]), repetitions = atoi(arguments[1]);
     uint64_t calls = strtoull(arguments[2], NULL, 10);
     void *library = dlopen(arguments[3], RTLD_NOW | RTLD_LOCAL);
@@ -197,8 +220,8 @@ static int mode_calls(char **arguments) {
     pthread_barrier_wait(&race.start);
     for (int i = 0; i < threads; i++) pthread_join(workers[i].thread, NULL);
     printf("{");
-    print_numbers("ns", ours, repetitions, ", ");
-    print_numbers("plain_ns", floors, repetitions, "}\n");
+    print_paces("", ours, repetitions, ", ");
+    print_paces("plain_", floors, repetitions, "}\n");
     return 0;
 }
 

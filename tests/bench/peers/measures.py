@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import build
@@ -35,7 +36,7 @@ class Effort:
     threads: tuple[int, ...] = (1, 2, 4)
     swaps: int = 200
     windows: int = 300
-    own_windows: int = 2000
+    own_windows: int = 10_000
     growing_swaps: int = 1000
     held_ms: int = 10_000
     idle_seconds: float = 10.0
@@ -45,12 +46,15 @@ class Effort:
     modules: int = 1000
     reloads: int = 10_000
     transactions: int = 20
+    step_rounds: int = 300
+    starts: int = 20
+    dashboard_seconds: float = 5.0
 
 
 QUICK = Effort(
     calls=20_000, repetitions=3, rounds=1, threads=(1, 2), swaps=5, windows=5, own_windows=5, growing_swaps=20,
     held_ms=1000, idle_seconds=1.0, storm_seconds=1.0, slots=(1, 16, 256), hosts=(1, 4), modules=20, reloads=200,
-    transactions=4,
+    transactions=4, step_rounds=20, starts=3, dashboard_seconds=1.0,
 )  # fmt: skip
 
 
@@ -165,19 +169,17 @@ def why(outcome: Outcome) -> str:
 
 
 def calls(peers: Sequence[Peer], effort: Effort) -> Data:
-    """(a) ns per call and of a plain pointer, rounds of all peers in turn so that the machine's moods hit all alike."""
+    """(a) ns per call and of a plain pointer, by the threads' processor time and by the wall clock; rounds of all peers
+    in turn so that the machine's moods hit all alike."""
     found: Data = {}
     for turn in range(effort.rounds):
         own = [peer for peer in peers if not peer.same_calls_as]
         for peer in own if turn % 2 == 0 else reversed(own):
             for threads in effort.threads:
-                row = found.setdefault(peer.name, {}).setdefault(str(threads), {"ns": [], "plain_ns": []})
+                row = found.setdefault(peer.name, {}).setdefault(str(threads), {})
                 one = measure(peer, "calls", threads, effort.repetitions, effort.calls, MODULES / "c-1.so")
-                if "failed" in one:
-                    row["failed"] = one["failed"]
-                    continue
-                for key in ("ns", "plain_ns"):
-                    row[key] += one[key]
+                for key, value in one.items():
+                    row[key] = value if key == "failed" else row.get(key, []) + value
     return found
 
 
@@ -195,9 +197,9 @@ def longest(peers: Sequence[Peer], effort: Effort) -> Data:
     """(c) the longest call of another thread in the window of each swap, and in as long a window at rest."""
     found = {}
     for peer in peers:
-        windows = effort.own_windows if peer.name == "hotreload" else effort.windows
-        count = scaled(peer, windows) // (10 if peer.watches else 1)
-        found[peer.name] = measure(peer, "longest", max(3, count), peer.pause_ms, 4000)
+        ours = peer.name == "hotreload"
+        count = scaled(peer, effort.own_windows if ours else effort.windows) // (10 if peer.watches else 1)
+        found[peer.name] = measure(peer, "longest", max(3, count), 1 if ours else peer.pause_ms, 4000)
     return found
 
 
@@ -359,7 +361,8 @@ def growth(peers: Sequence[Peer], effort: Effort) -> Data:
     with tempfile.TemporaryDirectory(prefix="peers-growth-") as name:
         root = Path(name)
         steps: dict[str, Callable[[Path, Effort], object]] = {
-            "slots": growth_slots, "modules": growth_modules, "reloads": growth_reloads, "hosts": growth_hosts,
+            "slots": growth_slots, "modules": growth_modules, "reloads": growth_reloads, "dlopens": growth_dlopens,
+            "hosts": growth_hosts,
         }  # fmt: skip
         found: Data = {}
         for step, run in steps.items():
@@ -424,7 +427,22 @@ def growth_modules(directory: Path, effort: Effort) -> list[float]:
 
 
 def growth_reloads(directory: Path, effort: Effort) -> Any:
-    return run_growth(directory, "reloads", effort.reloads, MODULES / "c-1.so", MODULES / "c-2.so")
+    return run_growth(directory, "reloads", effort.reloads, *copied_versions(directory))
+
+
+def growth_dlopens(directory: Path, effort: Effort) -> Any:
+    """The same of plain dlopen of a copy: what of our growth is the loader's."""
+    return run_growth(directory, "dlopens", effort.reloads, *copied_versions(directory))
+
+
+def copied_versions(directory: Path) -> list[Path]:
+    """On the file system that everything else of the run is on."""
+    versions = []
+    for name in ("c-1.so", "c-2.so"):
+        versions.append(directory / name)
+        versions[-1].write_bytes((MODULES / name).read_bytes())
+        versions[-1].chmod(0o755)
+    return versions
 
 
 def growth_hosts(directory: Path, effort: Effort) -> list[Data]:
@@ -478,7 +496,81 @@ def transaction(links: Sequence[Any], module: Path) -> float:
     return took
 
 
+# ---- what remains above each floor ----
+
+
+def floors(peers: Sequence[Peer], effort: Effort) -> Data:
+    """Our parts beside the least that each can take; the call and the watch have theirs in (a) and (b)."""
+    del peers
+    with tempfile.TemporaryDirectory(prefix="peers-floors-") as name:
+        root = Path(name)
+        versions = copied_versions(root)
+        load = run_growth(root, "steps", effort.step_rounds, *versions)
+        return {
+            "load": load, "watch": watch_parts(root, versions, effort), "start": starts(effort),
+            "dashboard": dashboard_share(effort),
+        }  # fmt: skip
+
+
+def watch_parts(directory: Path, versions: Sequence[Path], effort: Effort) -> Data:
+    """us from the rename to the candidate, and of the looks at the file that are part of it."""
+    from hotreload import native
+    from hotreload.model import Settled
+    from hotreload.watcher import Watcher, WatcherEvent
+
+    output = directory / "watched" / "module.so"
+    output.parent.mkdir()
+    events: SimpleQueue[WatcherEvent] = SimpleQueue()
+    watcher = Watcher([output.parent], events.put, existing=False)
+    watcher.start()
+    candidates, looks = [], []
+    try:
+        for turn in range(effort.swaps):
+            finished = directory / "finished.so"
+            finished.write_bytes(versions[turn % 2].read_bytes())
+            finished.chmod(0o755)
+            began = time.monotonic()
+            finished.rename(output)
+            while not isinstance(event := events.get(timeout=10.0), Settled):
+                pass
+            candidates.append((event.candidates[0].settled - began) * 1e6)
+            began = time.monotonic()
+            native.settled(output), native.inspect(output), native.settled(output)
+            looks.append((time.monotonic() - began) * 1e6)
+            time.sleep(0.005)
+    finally:
+        watcher.stop()
+    return {"candidate_us": candidates, "look_us": looks}
+
+
+def starts(effort: Effort) -> Data:
+    """ms of ``hotreload --version`` and of the bare interpreter, in turn."""
+    commands = {"bare_ms": ["-c", "pass"], "version_ms": ["-m", "hotreload", "--version"]}
+    found: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(effort.starts):
+        for name, words in commands.items():
+            began = time.perf_counter()
+            subprocess.run([sys.executable, *words], stdout=subprocess.DEVNULL, check=True)
+            found[name].append((time.perf_counter() - began) * 1e3)
+    return found
+
+
+def dashboard_share(effort: Effort) -> Data:
+    """Share of a core that drawing takes while 1,000 slots change before every frame; an idle terminal takes 0."""
+    sys.path.insert(0, str(build.HERE.parent))
+    import bench_dashboard
+
+    from hotreload.reporters import ui
+
+    share, frames, size, _ = bench_dashboard.measure(effort.dashboard_seconds, ui.Sort.NAME)
+    return {
+        "share": share,
+        "frames_per_second": frames / effort.dashboard_seconds,
+        "bytes_per_frame": size / max(1, frames),
+    }
+
+
 MEASURES: dict[str, Callable[[Sequence[Peer], Effort], Data]] = {
     "calls": calls, "swaps": swaps, "longest": longest, "pairs": pairs, "survive": survive, "memory": memory,
-    "held": held, "cpu": cpu, "growth": growth,
+    "held": held, "cpu": cpu, "growth": growth, "floors": floors,
 }  # fmt: skip

@@ -2,9 +2,9 @@
 
     python tests/bench/peers/run.py [--quick] [--only NAME...] [--output FILE]
 
-NAME is a peer or a measure (calls, swaps, longest, pairs, survive, memory, held, cpu, growth). The peers come from
-crates.io, pinned by rust/Cargo.toml and Cargo.lock; without cargo only the C ones run. ``report.py`` makes tables and
-plots from the file. A full run takes about eight minutes and wants a machine with nothing else to do.
+NAME is a peer or a measure (calls, swaps, longest, pairs, survive, memory, held, cpu, growth, floors). The peers come
+from crates.io, pinned by rust/Cargo.toml and Cargo.lock; without cargo only the C ones run. ``report.py`` makes tables
+and plots from the file. A full run takes about eight minutes and wants a machine with nothing else to do.
 """
 
 from __future__ import annotations
