@@ -134,9 +134,8 @@ def build_c_modules() -> None:
 
 
 def cargo(*arguments: str, **settings: str) -> None:
-    jobs = os.environ.get("CARGO_BUILD_JOBS", "1")  # one: the machine may have other work
-    run(["cargo", "build", "--quiet", "--release", "-j", jobs, "--manifest-path",
-         HERE / "rust" / "Cargo.toml", "--target-dir", TARGET, *arguments], **settings)  # fmt: skip
+    run(["cargo", "build", "--quiet", "--release", "--manifest-path", HERE / "rust" / "Cargo.toml",
+         "--target-dir", TARGET, *arguments], **settings)  # fmt: skip
 
 
 def build_rust() -> None:

@@ -2,7 +2,8 @@
  *
  *     calls THREADS REPETITIONS CALLS PLAIN   ns per call, and of a plain pointer to a of PLAIN, by turns, by two clocks
  *     swaps COUNT PAUSE_MS LIMIT_MS           us from the rename of the output to the first new result
- *     longest COUNT PAUSE_MS LIMIT_MS         us: the longest call in the window of each swap, and in one at rest
+ *     longest COUNT PAUSE_MS LIMIT_MS TIME_S  us: the longest call in the window of each swap, and in one at rest; fewer
+ *                                             than COUNT when the time is over
  *     pairs COUNT PAUSE_MS LIMIT_MS THREADS   pairs of calls, and those that saw two versions, while swaps run
  *     memory COUNT PAUSE_MS LIMIT_MS          resident KiB and mappings over swaps
  *     held MS V1_WITH_A_SLEEPING_B            a swap while another thread is inside b for so long
@@ -290,6 +291,7 @@ static int mode_longest(char **arguments) {
     hb_state state = {0};
     pthread_t thread;
     int count = atoi(arguments[0]), missed = 0;
+    double end = now_us() + atof(arguments[3]) * 1e6;
     take_limits(arguments);
     if (run.peer->single_thread && run.peer->load) return 3;
     pthread_create(&thread, NULL, longest_caller, NULL);
@@ -310,7 +312,7 @@ static int mode_longest(char **arguments) {
         if (took < 0) missed++;
         sleep_us(took < 0 ? 1e3 : took); /* at rest for as long */
         resting[i] = next_window();
-        if (swapping[i] < 0 || resting[i] < 0) { /* the caller is stuck: the rest would be the same */
+        if (swapping[i] < 0 || resting[i] < 0 || now_us() > end) { /* a caller that is stuck will not come free */
             count = i + 1;
             break;
         }
@@ -537,7 +539,7 @@ int hb_main(int argc, char **argv, const hb_peer *peer) {
         const char *name;
         int arguments;
         int (*mode)(char **);
-    } modes[] = {{"calls", 4, mode_calls},   {"swaps", 3, mode_swaps}, {"longest", 3, mode_longest},
+    } modes[] = {{"calls", 4, mode_calls},   {"swaps", 3, mode_swaps}, {"longest", 4, mode_longest},
                  {"pairs", 4, mode_pairs},   {"memory", 3, mode_memory}, {"held", 1, mode_held},
                  {"survive", 3, mode_survive}, {"idle", 1, mode_idle}};
     if (argc < 6) return 2;

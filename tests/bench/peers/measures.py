@@ -37,6 +37,7 @@ class Effort:
     swaps: int = 200
     windows: int = 300
     own_windows: int = 10_000
+    longest_seconds: int = 60
     growing_swaps: int = 1000
     held_ms: int = 10_000
     idle_seconds: float = 10.0
@@ -199,7 +200,8 @@ def longest(peers: Sequence[Peer], effort: Effort) -> Data:
     for peer in peers:
         ours = peer.name == "hotreload"
         count = scaled(peer, effort.own_windows if ours else effort.windows) // (10 if peer.watches else 1)
-        found[peer.name] = measure(peer, "longest", max(3, count), 1 if ours else peer.pause_ms, 4000)
+        pause_ms = 1 if ours else peer.pause_ms
+        found[peer.name] = measure(peer, "longest", max(3, count), pause_ms, 4000, effort.longest_seconds)
     return found
 
 
