@@ -227,35 +227,6 @@ static void declared_meanwhile(void) {
     hr_report_free(report);
 }
 
-/* ---- the black box ---- */
-
-static hr_box_reader *own_box(void) {
-    hr_box_reader *reader = NULL;
-    for (int fd = 3; fd < 64 && reader == NULL; fd++) hr_box_open(fd, &reader, NULL);
-    CHECK(reader);
-    return reader;
-}
-
-/* Records are given out again in turn, but never that of a module that is live. */
-static void more_modules_than_records(void) {
-    static hr_box_module records[HR_BOX_MODULES];
-    start(NULL, 0);
-    CHECK(load("n1") == HR_OK && load("u1") == HR_OK); /* u1 stays live all the time */
-    for (int i = 0; i < HR_BOX_MODULES + 10; i++) CHECK(load(i % 2 ? "m2" : "m1") == HR_OK);
-    hr_box_reader *reader = own_box();
-    CHECK(hr_box_modules(reader, records, HR_BOX_MODULES) == HR_BOX_MODULES);
-    uint64_t newest = 0;
-    int live = 0;
-    for (int i = 0; i < HR_BOX_MODULES; i++) {
-        if (records[i].generation > newest) newest = records[i].generation;
-        if (records[i].state != HR_MODULE_LIVE) continue;
-        live++;
-        CHECK(strcmp(records[i].name, "u") == 0 || records[i].generation == hr_generation(NULL));
-    }
-    CHECK(live == 2 && newest == hr_generation(NULL));
-    hr_box_close(reader);
-}
-
 /* The host's own threads wait for no safe point of theirs. */
 static void abort_by_the_host(void) {
     hr_report *report;
@@ -437,6 +408,26 @@ static hr_box_reader *own_box(void) {
     close(box);
     close(fd);
     return reader;
+}
+
+/* Records are given out again in turn, but never that of a module that is live. */
+static void more_modules_than_records(void) {
+    static hr_box_module records[HR_BOX_MODULES];
+    start("host", 0);
+    CHECK(load("n1") == HR_OK && load("u1") == HR_OK); /* u1 stays live all the time */
+    for (int i = 0; i < HR_BOX_MODULES + 10; i++) CHECK(load(i % 2 ? "m2" : "m1") == HR_OK);
+    hr_box_reader *reader = own_box();
+    CHECK(hr_box_modules(reader, records, HR_BOX_MODULES) == HR_BOX_MODULES);
+    uint64_t newest = 0;
+    int live = 0;
+    for (int i = 0; i < HR_BOX_MODULES; i++) {
+        if (records[i].generation > newest) newest = records[i].generation;
+        if (records[i].state != HR_MODULE_LIVE) continue;
+        live++;
+        CHECK(strcmp(records[i].name, "u") == 0 || records[i].generation == hr_generation(NULL));
+    }
+    CHECK(live == 2 && newest == hr_generation(NULL));
+    hr_box_close(reader);
 }
 
 static uint64_t total_of(const hr_slot *slot) {
