@@ -21,6 +21,10 @@
 
 #define PAGE 4096u
 
+_Static_assert(sizeof(hr_box_slot) % 64 == 0 && offsetof(hr_box_slot, version) % 64 == 0 &&
+                   offsetof(hr_box_slot, first_version) - offsetof(hr_box_slot, version) <= 64,
+               "a commit of thousands of slots touches one cache line of each record");
+
 static uint64_t round_up(uint64_t value, uint64_t to) { return (value + to - 1) / to * to; }
 
 static uint64_t stride_of(uint32_t capacity) {

@@ -147,6 +147,7 @@ typedef struct hr_box_slot {
     uint32_t reserved;
     uint64_t first_version; /* atomic: the newest version that has been called, */
     uint64_t first_called;  /* atomic: and when it first was, CLOCK_REALTIME ns; 0: none was */
+    uint64_t spare[6]; /* whole cache lines: what a commit changes of a record, from version to runtime, fills one */
 } hr_box_slot;
 
 #define HR_MODULE_FREE 0
