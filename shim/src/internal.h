@@ -50,22 +50,21 @@ typedef struct hr_past {
     hr_patch_fn function;
 } hr_past;
 
-/* A slot, as the writers know it; callers know the dispatch table only. What a commit touches comes first and fills one
- * cache line, its newest past another: 4,096 slots change in the time that memory takes. */
+/* A slot, as the writers know it; callers know the dispatch table only. One cache line, and its past lies beside that of
+ * its neighbours: 4,096 slots change in the time that memory takes, so a commit touches as little of it as can be. */
 typedef struct hr_slot_info {
     hr_runtime *runtime; /* null: free */
     hr_patch_fn fallback;
     hr_patch_fn function;
     hr_module *module; /* null: the fallback, or nothing */
     uint64_t version;
+    char *symbol;  /* HR_NAME_MAX + 1 bytes, never null */
     uint32_t born; /* generation of the table that was current when the slot was created */
     uint16_t past_count;
     uint16_t past_next; /* where the next past goes: the newest HR_HISTORY stay */
     bool declared;
-    char symbol[HR_NAME_MAX + 1] __attribute__((aligned(64)));
-    hr_past past[HR_HISTORY];
-} hr_slot_info;
-_Static_assert(offsetof(hr_slot_info, symbol) == 64, "what a commit touches is one cache line");
+} __attribute__((aligned(64))) hr_slot_info;
+_Static_assert(sizeof(hr_slot_info) == 64, "what a commit touches of a slot is one cache line");
 
 struct hr_runtime {
     hr_runtime *next;
@@ -99,6 +98,8 @@ typedef struct hr_global {
     uint32_t *free_slots;
     uint32_t free_count;
     hr_slot_info *slots;
+    char (*symbols)[HR_NAME_MAX + 1]; /* of each slot */
+    hr_past *past; /* HR_HISTORY times capacity: the first of each slot, then the second of each */
     uint64_t names; /* +1 with every slot created or freed: what was looked up before may be another slot's */
     uint32_t *map; /* symbol hash -> index, 0: empty; open addressing */
     uint32_t map_size;

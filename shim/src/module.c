@@ -18,7 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define AHEAD 8 /* slots: enough to hide a miss of the nearer caches, few enough to be there still */
+#define AHEAD 16 /* slots: enough to hide a miss of the nearer caches, few enough to be there still */
 
 /* ---- reports ---- */
 
@@ -533,15 +533,19 @@ void hr_abort(hr_transaction *transaction) {
 
 /* ---- commit; all of it under hr.lock ---- */
 
+static hr_past *past_place(const hr_slot_info *slot, uint32_t place) {
+    return &hr.past[(size_t)place * hr.capacity + (size_t)(slot - hr.slots)];
+}
+
 static void remember(hr_slot_info *slot) {
-    slot->past[slot->past_next] = (hr_past){slot->module, slot->function};
+    *past_place(slot, slot->past_next) = (hr_past){slot->module, slot->function};
     slot->past_next = (uint16_t)((slot->past_next + 1) % HR_HISTORY);
     if (slot->past_count < HR_HISTORY) slot->past_count++;
 }
 
 /* `back` 1: the newest. */
 static const hr_past *past_at(const hr_slot_info *slot, uint32_t back) {
-    return &slot->past[(slot->past_next + HR_HISTORY - back) % HR_HISTORY];
+    return past_place(slot, (slot->past_next + HR_HISTORY - back) % HR_HISTORY);
 }
 
 static hr_past take_past(hr_slot_info *slot) {
@@ -657,20 +661,12 @@ typedef struct hr_commit_job {
     hr_status status;
 } hr_commit_job;
 
-/* A change writes to four places, each at a distance from the last one's that the processor does not guess: without
- * this a large commit would wait for memory most of its time. First what is where it is known, then, when that line has
- * come, what it leads to. */
+/* The black box's records and the report's changes are too far apart for the processor to guess the next: without this a
+ * large commit would wait for memory most of its time. */
 static void ask_ahead(const hr_transaction *transaction, const hr_report *report, uint32_t at, uint32_t end) {
-    if (at + 2 * AHEAD < end) {
-        uint32_t index = transaction->assignments[at + 2 * AHEAD].index;
-        __builtin_prefetch(&hr.slots[index], 1);
-        hr_blackbox_ask_ahead(index);
-        __builtin_prefetch(&report->changes[report->change_count + 2 * AHEAD].from, 1);
-    }
-    if (at + AHEAD < end) {
-        const hr_slot_info *slot = &hr.slots[transaction->assignments[at + AHEAD].index];
-        __builtin_prefetch(&slot->past[slot->past_next], 1);
-    }
+    if (at + AHEAD >= end) return;
+    hr_blackbox_ask_ahead(transaction->assignments[at + AHEAD].index);
+    __builtin_prefetch(&report->changes[report->change_count + AHEAD].from, 1);
 }
 
 static void commit_modules(hr_transaction *transaction, hr_report **reports) {

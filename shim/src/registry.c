@@ -49,10 +49,12 @@ static void *cache_lines(size_t size) {
 
 static hr_status initialise(void) {
     hr.slots = cache_lines(hr.capacity * sizeof *hr.slots);
+    hr.symbols = calloc(hr.capacity, sizeof *hr.symbols);
+    hr.past = calloc((size_t)hr.capacity * HR_HISTORY, sizeof *hr.past);
     hr.free_slots = calloc(hr.capacity, sizeof *hr.free_slots);
     for (hr.map_size = 16; hr.map_size < hr.capacity * 2;) hr.map_size *= 2;
     hr.map = calloc(hr.map_size, sizeof *hr.map);
-    if (!hr.slots || !hr.free_slots || !hr.map) return HR_E_MEMORY;
+    if (!hr.slots || !hr.symbols || !hr.past || !hr.free_slots || !hr.map) return HR_E_MEMORY;
     hr.slot_count = 1;
     hr.runtimes = &hr.first;
     hr.owner = (uint32_t)getpid();
@@ -140,6 +142,15 @@ uint32_t hr_slot_lookup(const hr_runtime *runtime, const char *symbol) { return 
 
 uint32_t hr_slot_room(void) { return hr.capacity - hr.slot_count + hr.free_count - hr.reserved_slots; }
 
+/* Its past needs no clearing: past_count is what there is of it. */
+static hr_slot_info *clear(uint32_t index) {
+    hr_slot_info *slot = &hr.slots[index];
+    memset(slot, 0, sizeof *slot);
+    memset(hr.symbols[index], 0, sizeof hr.symbols[index]);
+    slot->symbol = hr.symbols[index];
+    return slot;
+}
+
 hr_status hr_slot_create(hr_runtime *runtime, const char *symbol, uint32_t *index) {
     uint32_t chosen = hr.free_count ? hr.free_slots[hr.free_count - 1] : hr.slot_count;
     if (chosen >= hr.capacity) return HR_E_LIMIT;
@@ -147,9 +158,8 @@ hr_status hr_slot_create(hr_runtime *runtime, const char *symbol, uint32_t *inde
     if (status != HR_OK) return status;
     if (hr.free_count) hr.free_count--;
     else hr.slot_count++;
-    hr_slot_info *slot = &hr.slots[chosen];
-    memset(slot, 0, sizeof *slot);
-    hr_copy_text(slot->symbol, sizeof slot->symbol, symbol);
+    hr_slot_info *slot = clear(chosen);
+    hr_copy_text(slot->symbol, HR_NAME_MAX + 1, symbol);
     slot->runtime = runtime;
     slot->born = (uint32_t)hr_dispatch.table->generation;
     slot->function = hr_unresolved;
@@ -179,9 +189,8 @@ hr_status hr_runtime_new(hr_runtime **runtime) {
 }
 
 static void free_slot(uint32_t index) {
-    hr_slot_info *slot = &hr.slots[index];
-    if (slot->module) slot->module->uses--;
-    memset(slot, 0, sizeof *slot);
+    if (hr.slots[index].module) hr.slots[index].module->uses--;
+    clear(index);
     hr.names++;
     hr.free_slots[hr.free_count++] = index;
     hr_blackbox_free_slot(index);
