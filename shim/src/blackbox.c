@@ -70,14 +70,9 @@ static void write_header(hr_box *box, const hr_box *planned) {
 
 static void keep_descriptor(int fd) {
     struct stat info;
-    hr.box_fd = -1;
-    if (fd < 0) return;
-    hr_platform_seal(fd);
-    if (fstat(fd, &info) != 0) { /* it could not be told from another file later on */
-        close(fd);
-        return;
-    }
-    hr.box_fd = fd;
+    if (fd >= 0) hr_platform_seal(fd);
+    hr.box_fd = fd >= 0 && fstat(fd, &info) == 0 ? fd : -1;
+    if (hr.box_fd < 0) return;
     hr.box_inode = info.st_ino;
     hr.box_device = info.st_dev;
 }
@@ -172,10 +167,12 @@ void hr_blackbox_end(void) {
     __atomic_store_n(&hr.box->sequence, hr.box->sequence + 1, __ATOMIC_RELEASE); /* partner: the first look */
 }
 
-static uint32_t state_of(const hr_slot_info *slot) {
+static uint32_t state_of(uint32_t index) {
+    const hr_slot_info *slot = &hr.slots[index];
     if (slot->runtime == NULL) return HR_SLOT_FREE;
     if (!slot->declared) return HR_SLOT_UNDECLARED;
-    return slot->module ? HR_SLOT_LIVE : HR_SLOT_FALLBACK;
+    if (slot->module == NULL) return HR_SLOT_FALLBACK;
+    return hr_guard_on(index) ? HR_SLOT_PROBATION : HR_SLOT_LIVE;
 }
 
 void hr_blackbox_slot(uint32_t index, bool changed, uint64_t now) {
@@ -184,7 +181,7 @@ void hr_blackbox_slot(uint32_t index, bool changed, uint64_t now) {
     if (record->state == HR_SLOT_FREE) memcpy(record->symbol, slot->symbol, sizeof record->symbol);
     record->version = slot->version;
     record->module = slot->module ? slot->module->record : 0;
-    record->state = state_of(slot);
+    record->state = state_of(index);
     record->runtime = slot->runtime ? slot->runtime->number : 0;
     if (!changed) return;
     record->generation = slot->runtime ? slot->runtime->generation : 0;
@@ -194,6 +191,11 @@ void hr_blackbox_slot(uint32_t index, bool changed, uint64_t now) {
 }
 
 void hr_blackbox_ask_ahead(uint32_t index) { __builtin_prefetch(&slot_record(index)->version, 1); }
+
+uint64_t hr_blackbox_calls(uint32_t index) {
+    const hr_box_slot *record = slot_record(index);
+    return hr_shards_sum(index) - record->calls_base - record->calls_at_swap;
+}
 
 void hr_blackbox_free_slot(uint32_t index) {
     hr_box_slot *record = slot_record(index);
@@ -309,7 +311,9 @@ static void event_end(hr_event *event) {
     __atomic_store_n(&hr.box->event_count, number, __ATOMIC_RELEASE);
 }
 
-void hr_blackbox_event(uint32_t kind, const hr_report *report) {
+void hr_blackbox_event(uint32_t kind, const hr_report *report) { hr_blackbox_fault(kind, report, NULL); }
+
+void hr_blackbox_fault(uint32_t kind, const hr_report *report, const hr_fault *fault) {
     hr_event *event = event_begin(kind);
     event->status = report->status;
     event->content = report->content;
@@ -321,6 +325,7 @@ void hr_blackbox_event(uint32_t kind, const hr_report *report) {
     memcpy(event->build_id, report->build_id, sizeof event->build_id);
     memcpy(event->path, report->path, sizeof event->path);
     event->failure = report->failure;
+    event->fault = fault ? *fault : (hr_fault){0};
     event_end(event);
 }
 
@@ -367,6 +372,7 @@ void hr_blackbox_first_calls(hr_module *module, const uint32_t *indices, uint32_
         hr_copy_text(event->build_id, sizeof event->build_id, manifest ? manifest->build_id : "");
         hr_copy_text(event->path, sizeof event->path, module ? module->path : "");
         memset(&event->failure, 0, sizeof event->failure);
+        memset(&event->fault, 0, sizeof event->fault);
         done += write_first_calls(event, indices + done, count - done);
         event_end(event);
     }
@@ -510,6 +516,7 @@ static void terminate(hr_event *event) {
     event->failure.found[HR_TEXT_SIZE - 1] = 0;
     event->failure.expected[HR_TEXT_SIZE - 1] = 0;
     event->failure.fix[HR_TEXT_SIZE - 1] = 0;
+    event->fault.symbol[HR_NAME_MAX] = 0;
 }
 
 uint32_t hr_box_events(const hr_box_reader *reader, uint64_t after, hr_event *events, uint32_t count) {

@@ -193,7 +193,6 @@ static bool send_reply(hr_client *client, const hr_message *request, hr_status s
     for (uint32_t i = 0; reports && i < count; i++) length += reports[i]->size;
     reply->count = reports ? count : 0;
     if (failure) reply->failure = *failure;
-    else if (status != HR_OK) hr_fail(&reply->failure, status, NULL, NULL, NULL, "%s", hr_status_text(status));
     reply->failure.status = status == HR_SAME ? HR_OK : (int32_t)status;
     hr_message head = answer_to(request, length);
     bool sent = send_all(client->fd, &head, sizeof head) && send_all(client->fd, reply, sizeof *reply);
@@ -317,7 +316,9 @@ static bool handle_options(hr_client *client, const hr_message *request, const v
         return send_failure(client, request, HR_E_PROTOCOL, "the options have the wrong size");
     memcpy(&wanted, body, sizeof wanted);
     hr_status status = hr_options_change(wanted.named, &wanted.options);
-    if (status != HR_OK) return send_failure(client, request, status, "this shim does not know the option");
+    if (status == HR_E_USAGE)
+        return send_failure(client, request, status, "this shim, or its machine, does not offer the option");
+    if (status != HR_OK) return send_failure(client, request, status, hr_status_text(status));
     return send_reply(client, request, HR_OK, NULL, NULL, 0);
 }
 
@@ -482,16 +483,6 @@ static void *control_thread(void *unused) {
     return NULL;
 }
 
-/* No signal of the host may land on our thread. */
-static int start_thread(void) {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&control.thread, NULL, control_thread, NULL);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return error;
-}
-
 static bool address_of(const char *path, struct sockaddr_un *address) {
     memset(address, 0, sizeof *address);
     address->sun_family = AF_UNIX;
@@ -606,7 +597,7 @@ hr_status hr_serve(hr_runtime *runtime, const char *name, uint32_t flags, hr_fai
     /* Before hr_poll sees it served. */
     __atomic_store_n(&control.thread_runs, !(flags & HR_SERVE_POLL), __ATOMIC_SEQ_CST);
     announce(hr_runtime_or_default(runtime), name, flags);
-    if ((flags & HR_SERVE_POLL) || start_thread() == 0) return HR_OK;
+    if ((flags & HR_SERVE_POLL) || hr_platform_thread(&control.thread, control_thread) == 0) return HR_OK;
     __atomic_store_n(&control.thread_runs, false, __ATOMIC_SEQ_CST);
     hr_stop();
     return hr_fail(failure, HR_E_LIMIT, NULL, NULL, "raise the limit of threads, or use HR_SERVE_POLL",

@@ -21,6 +21,20 @@
 #define HR_SAFE_POINT_SECONDS 10
 
 typedef struct hr_module hr_module;
+typedef struct hr_probation hr_probation;
+
+/* Addresses of code; atomic words. */
+typedef struct hr_text {
+    uintptr_t start, end;
+} hr_text;
+
+/* Where a guarded call returns to, with what it may have changed; written by the platform file's assembly. */
+typedef struct hr_return_point {
+    uintptr_t stack;
+    uint32_t float_control; /* MXCSR */
+    uint16_t x87_control;
+    uint16_t reserved;
+} hr_return_point;
 
 /* A module that was opened. It stays mapped for the life of the process, whatever its state. */
 struct hr_module {
@@ -39,6 +53,14 @@ struct hr_module {
     uint32_t record;     /* 1 + its index in the black box; 0: none */
     uint32_t state;      /* HR_MODULE_* */
     bool initialised;    /* on_load has succeeded (or there is none), on_unload has not begun since */
+    hr_text text;
+    hr_probation *probations; /* one an entry, where it was loaded under guard */
+    uint32_t probations_used;
+    uint32_t on_probation; /* of these, under way */
+    uint32_t condemned;    /* atomic; G3 */
+    hr_module *next_condemned;
+    hr_status fault_status;
+    hr_fault fault;
     bool in_hook;        /* on_unload, or the on_load of a roll back, is running */
     char path[HR_PATH_SIZE];
     char staged[HR_PATH_SIZE];
@@ -164,7 +186,20 @@ uint64_t hr_slow_flags(const hr_assignment *assignment); /* of its entry; under 
 bool hr_slow_news(void);  /* something waits for hr_slow_tell */
 void hr_slow_tell(void); /* writes the events that callers only noted; not under lock */
 
+/* guard.c */
+hr_status hr_guard_ready(void); /* handlers and watchdog; not under lock */
+void hr_guard_module(hr_module *module); /* of one that was opened */
+uint64_t hr_guard_flags(const hr_assignment *assignment); /* as hr_slow_flags */
+int32_t hr_guard_call(hr_slot *slot, const hr_table *table, uint32_t index, void *state, const void *input,
+                      void *output);
+/* Runs code of a module (null: of one that is being opened) guarded, when the option is on. False: *fault tells. */
+bool hr_guard_run(hr_module *module, const char *what, void (*run)(void *), void *argument, hr_fault *fault);
+bool hr_guard_on(uint32_t index); /* whether the slot is on probation; under lock */
+void hr_guard_leave(void); /* the thread ends */
+void hr_guard_forked(void); /* in the child */
+
 /* shards.c */
+hr_shard *hr_shards_own(void); /* what this thread enters with, or null */
 typedef struct hr_guest {
     struct hr_guest *next;
     uint32_t taken; /* atomic */
@@ -193,6 +228,8 @@ void hr_blackbox_ask_ahead(uint32_t index); /* fetches what hr_blackbox_slot wil
 void hr_blackbox_free_slot(uint32_t index); /* its counters become the next owner's base */
 void hr_blackbox_module(hr_module *module, const char *reason); /* gives it a record when it has none */
 void hr_blackbox_event(uint32_t kind, const hr_report *report); /* under lock */
+void hr_blackbox_fault(uint32_t kind, const hr_report *report, const hr_fault *fault); /* the same */
+uint64_t hr_blackbox_calls(uint32_t index); /* since the slot last changed; under lock */
 bool hr_blackbox_first_call(uint32_t index, uint64_t version); /* of a caller; true: it is the version's first one */
 void hr_blackbox_first_calls(hr_module *module, const uint32_t *indices, uint32_t count); /* the event; under lock */
 void hr_blackbox_rebuild(void); /* writes all records anew */
@@ -217,6 +254,8 @@ void hr_stage_remove_stale(void); /* copies that dead hosts left behind */
 void hr_stage_cleanup(void); /* at exit: removes this process's copies */
 
 /* module.c */
+/* The guard's: rolls it back in all its slots, quarantines it, writes the event. */
+void hr_module_take_back(hr_module *module, hr_status status, const hr_fault *fault);
 void hr_module_run_grace(void); /* runs on_unload of what is quiescent; not under lock */
 bool hr_module_waiting(void);
 void hr_module_forked(void); /* in the child */
@@ -237,6 +276,17 @@ bool hr_platform_membarrier_register(void);
 bool hr_platform_membarrier(void); /* false: refused, as by a sandbox that came after the registration */
 uint32_t hr_platform_thread_id(void);
 bool hr_platform_thread_alive(uint32_t thread);
+int hr_platform_thread(pthread_t *thread, void *(*run)(void *)); /* starts one that no signal of the host may land on */
+void hr_platform_signal(uint32_t thread, int signal);
+bool hr_platform_holds(pthread_mutex_t *mutex); /* whether this thread does */
+void hr_platform_text(uintptr_t base, hr_text *text); /* the code of the library that is mapped there */
+uintptr_t hr_platform_program_counter(const void *context); /* of a signal handler */
+uintptr_t hr_platform_stack_pointer(const void *context);
+bool hr_platform_guards(void); /* whether this machine has the next two */
+/* Calls function(state, input, output); hr_platform_return can make it return before its time. */
+int32_t hr_platform_call(hr_return_point *point, hr_patch_fn function, void *state, const void *input, void *output);
+/* The signal handler with this context shall return to where that call does, with this result. */
+void hr_platform_return(void *context, const hr_return_point *point, int32_t result);
 bool hr_platform_file_fits(uint64_t size); /* false: writing so much would raise SIGXFSZ */
 int hr_platform_shared_memory(uint64_t size);
 void hr_platform_seal(int fd);

@@ -5,12 +5,15 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/membarrier.h>
+#include <elf.h>
+#include <link.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 static long membarrier(int command) { return syscall(SYS_membarrier, command, 0, 0); }
@@ -32,6 +35,121 @@ uint32_t hr_platform_thread_id(void) { return (uint32_t)syscall(SYS_gettid); }
 bool hr_platform_thread_alive(uint32_t thread) {
     return syscall(SYS_tgkill, getpid(), (pid_t)thread, 0) == 0 || errno != ESRCH;
 }
+
+int hr_platform_thread(pthread_t *thread, void *(*run)(void *)) {
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(thread, NULL, run, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error;
+}
+
+void hr_platform_signal(uint32_t thread, int signal) { syscall(SYS_tgkill, getpid(), (pid_t)thread, signal); }
+
+bool hr_platform_holds(pthread_mutex_t *mutex) {
+#ifdef __GLIBC__
+    return (uint32_t)__atomic_load_n(&mutex->__data.__owner, __ATOMIC_RELAXED) == hr_platform_thread_id();
+#else
+    (void)mutex;
+    return false;
+#endif
+}
+
+void hr_platform_text(uintptr_t base, hr_text *text) {
+    const ElfW(Ehdr) *head = (const void *)base;
+    const ElfW(Phdr) *segments = (const void *)(base + head->e_phoff);
+    for (int i = 0; i < head->e_phnum; i++) {
+        if (segments[i].p_type != PT_LOAD || !(segments[i].p_flags & PF_X)) continue;
+        uintptr_t start = base + segments[i].p_vaddr, end = start + segments[i].p_memsz;
+        if (text->end == 0 || start < text->start) text->start = start;
+        if (end > text->end) text->end = end;
+    }
+}
+
+#ifdef __x86_64__
+
+static greg_t *registers(const void *context) {
+    return ((ucontext_t *)(uintptr_t)context)->uc_mcontext.gregs;
+}
+
+uintptr_t hr_platform_program_counter(const void *context) { return (uintptr_t)registers(context)[REG_RIP]; }
+
+uintptr_t hr_platform_stack_pointer(const void *context) { return (uintptr_t)registers(context)[REG_RSP]; }
+
+bool hr_platform_guards(void) { return true; }
+
+/* All that a function has to preserve is on the stack, and the stack's pointer in the return point: less work than
+ * setjmp, and a handler can return to it without a stack of its own. There is no unwind table, on purpose: an exception
+ * that a patch throws through its C interface ends here, in abort(), which the guard catches. */
+__asm__(".text\n"
+        ".p2align 4\n"
+        ".globl hr_platform_call\n"
+        ".hidden hr_platform_call\n"
+        ".type hr_platform_call, @function\n"
+        "hr_platform_call:\n"
+        "    pushq %rbp\n"
+        "    movq %rsp, %rbp\n"
+        "    pushq %rbx\n"
+        "    pushq %r12\n"
+        "    pushq %r13\n"
+        "    pushq %r14\n"
+        "    pushq %r15\n"
+        "    subq $8, %rsp\n"
+        "    movq %rsp, (%rdi)\n"
+        "    stmxcsr 8(%rdi)\n"
+        "    fnstcw 12(%rdi)\n"
+        "    movq %rsi, %rax\n"
+        "    movq %rdx, %rdi\n"
+        "    movq %rcx, %rsi\n"
+        "    movq %r8, %rdx\n"
+        "    call *%rax\n"
+        "1:  addq $8, %rsp\n"
+        "    popq %r15\n"
+        "    popq %r14\n"
+        "    popq %r13\n"
+        "    popq %r12\n"
+        "    popq %rbx\n"
+        "    popq %rbp\n"
+        "    ret\n"
+        ".globl hr_platform_land\n"
+        ".hidden hr_platform_land\n"
+        "hr_platform_land:\n"
+        "    ldmxcsr 8(%rdi)\n"
+        "    fldcw 12(%rdi)\n"
+        "    jmp 1b\n"
+        ".size hr_platform_call, . - hr_platform_call\n");
+
+void hr_platform_land(void);
+
+void hr_platform_return(void *context, const hr_return_point *point, int32_t result) {
+    static const greg_t trap = 0x100, direction = 0x400, alignment = 0x40000;
+    greg_t *to = registers(context);
+    to[REG_RSP] = (greg_t)point->stack;
+    to[REG_RDI] = (greg_t)(uintptr_t)point;
+    to[REG_RAX] = result;
+    to[REG_RIP] = (greg_t)(uintptr_t)hr_platform_land;
+    to[REG_EFL] &= ~(trap | direction | alignment);
+}
+
+#else
+
+uintptr_t hr_platform_program_counter(const void *context) { return context ? 0 : 0; }
+
+uintptr_t hr_platform_stack_pointer(const void *context) { return context ? 0 : 0; }
+
+bool hr_platform_guards(void) { return false; }
+
+int32_t hr_platform_call(hr_return_point *point, hr_patch_fn function, void *state, const void *input, void *output) {
+    (void)point;
+    return function(state, input, output);
+}
+
+void hr_platform_return(void *context, const hr_return_point *point, int32_t result) {
+    (void)context, (void)point, (void)result;
+}
+
+#endif
 
 bool hr_platform_file_fits(uint64_t size) {
     struct rlimit limit;

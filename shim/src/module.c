@@ -13,6 +13,7 @@
 
 #include <dlfcn.h>
 #include <link.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,6 +79,7 @@ typedef struct hr_incoming {
     hr_manifest *manifest;
     hr_module *module; /* once opened */
     uint32_t reserved; /* slots promised */
+    hr_fault fault;    /* that the guard caught on the way */
     uint32_t assignments_at; /* of the transaction */
 } hr_incoming;
 
@@ -174,15 +176,64 @@ static hr_status open_failed(const hr_incoming *in, hr_report *report, const cha
     return hr_fail(&report->failure, HR_E_SYMBOLS, names, "every symbol defined", fix, "unresolved symbols: %s", names);
 }
 
+static const char *signal_name(int32_t number) {
+    const char *name = number ? sigabbrev_np(number) : NULL;
+    return name ? name : "";
+}
+
+/* The sentence that tells a fault, of a module and of what was being called. */
+static hr_status describe_fault(const hr_manifest *manifest, const hr_fault *fault, hr_failure *failure) {
+    static const char *const cures[] = {"fix the crash and build again", "fix the loop and build again"};
+    char where[64] = "", found[HR_TEXT_SIZE];
+    bool hang = fault->signal == 0;
+    if (fault->offset) snprintf(where, sizeof where, ", module offset 0x%llx", (unsigned long long)fault->offset);
+    if (hang) snprintf(found, sizeof found, "no return, thread %u%s", fault->thread, where);
+    else
+        snprintf(found, sizeof found, "SIG%s, address 0x%llx, thread %u%s", signal_name(fault->signal),
+                 (unsigned long long)fault->address, fault->thread, where);
+    const char *state = fault->kind == HR_FAULT_THREAD ? "; its thread sleeps for ever"
+                        : fault->restored ? "; its state was restored"
+                                          : "; what it has changed stays, locks that it holds stay held";
+    return hr_fail(failure, hang ? HR_E_HANG : HR_E_CRASH, found, NULL, cures[hang], "%s v%llu %s in %s%s",
+                   manifest->name, (unsigned long long)manifest->version, hang ? "hung" : "crashed", fault->symbol,
+                   state);
+}
+
+static hr_status crashed(hr_runtime *runtime, const hr_manifest *manifest, const hr_fault *fault,
+                         hr_failure *failure) {
+    pthread_mutex_lock(&hr.lock);
+    if (runtime) quarantine(runtime, manifest->content);
+    pthread_mutex_unlock(&hr.lock);
+    return describe_fault(manifest, fault, failure);
+}
+
+typedef struct hr_opening {
+    const char *path;
+    const char *error;
+    void *handle;
+} hr_opening;
+
+static void run_open(void *argument) {
+    hr_opening *opening = argument;
+    dlerror();
+    opening->handle = dlopen(opening->path, RTLD_NOW | RTLD_LOCAL);
+    if (opening->handle) return;
+    opening->error = dlerror();
+    if (opening->error == NULL) opening->error = "the loader gave no reason";
+}
+
 static hr_status incoming_open(hr_runtime *runtime, hr_incoming *in, hr_report *report) {
     hr_module *module = calloc(1, sizeof *module);
     if (module == NULL) return hr_fail(&report->failure, HR_E_MEMORY, NULL, NULL, NULL, "out of memory");
-    dlerror();
-    module->handle = dlopen(in->staged.path, RTLD_NOW | RTLD_LOCAL);
-    if (module->handle == NULL) {
-        const char *error = dlerror();
+    hr_opening opening = {.path = in->staged.path};
+    if (!hr_guard_run(NULL, "a constructor", run_open, &opening, &in->fault)) {
         free(module);
-        return open_failed(in, report, error ? error : "the loader gave no reason");
+        return crashed(runtime, in->manifest, &in->fault, &report->failure);
+    }
+    module->handle = opening.handle;
+    if (module->handle == NULL) {
+        free(module);
+        return open_failed(in, report, opening.error);
     }
     module->runtime = runtime;
     module->manifest = in->manifest;
@@ -211,6 +262,7 @@ static hr_status incoming_check(hr_incoming *in, hr_report *report) {
     struct link_map *map = NULL;
     if (dlinfo(module->handle, RTLD_DI_LINKMAP, &map) != 0 || map == NULL) return differs(report, "the load address");
     module->base = map->l_addr;
+    hr_guard_module(module);
     const hr_patch_module_v1 *exported = (const void *)(module->base + (uintptr_t)manifest->address);
     module->exported = exported;
     if (exported->abi_magic != HR_ABI_MAGIC_V1 || exported->abi_version != HR_ABI_VERSION_V1 ||
@@ -240,20 +292,28 @@ static void *context_of(const hr_module *module) {
 typedef struct hr_hook {
     hr_module *module;
     int32_t status;
+    hr_fault fault;
 } hr_hook;
 
-static void run_on_load(void *argument) {
+static void on_load_itself(void *argument) {
     hr_hook *hook = argument;
     hook->status = hook->module->exported->on_load(context_of(hook->module));
 }
 
-static hr_status call_on_load(hr_module *module, hr_failure *failure) {
-    hr_hook hook = {module, 0};
+static void run_on_load(void *argument) {
+    hr_hook *hook = argument;
+    hr_guard_run(hook->module, "on_load", on_load_itself, hook, &hook->fault);
+}
+
+static hr_status call_on_load(hr_module *module, hr_failure *failure, hr_fault *fault) {
+    hr_hook hook = {.module = module};
     if (module->exported->on_load) {
         if (hr_at_safe_point(run_on_load, &hook) != HR_OK)
             return hr_fail(failure, HR_E_SAFE_POINT, NULL, NULL, NULL,
                            "on_load of %s waited %d s for the host's safe point", module->manifest->name,
                            HR_SAFE_POINT_SECONDS);
+        *fault = hook.fault;
+        if (fault->kind != HR_FAULT_NONE) return crashed(module->runtime, module->manifest, fault, failure);
         if (hook.status != 0) {
             char found[32];
             snprintf(found, sizeof found, "status %d", hook.status);
@@ -264,8 +324,24 @@ static hr_status call_on_load(hr_module *module, hr_failure *failure) {
     return HR_OK;
 }
 
+static void on_unload_itself(void *argument) {
+    hr_module *module = argument;
+    module->exported->on_unload(context_of(module));
+}
+
 static void run_on_unload(hr_module *module) {
-    if (module->exported->on_unload) module->exported->on_unload(context_of(module));
+    hr_fault fault = {0};
+    if (module->exported->on_unload == NULL) return;
+    if (hr_guard_run(module, "on_unload", on_unload_itself, module, &fault)) return;
+    hr_report *report = report_new(0, module->path);
+    if (report == NULL) return;
+    report_manifest(report, module->manifest);
+    report->generation = module->runtime ? hr_generation(module->runtime) : 0;
+    report->status = describe_fault(module->manifest, &fault, &report->failure);
+    pthread_mutex_lock(&hr.lock);
+    hr_blackbox_fault(HR_EVENT_CRASH, report, &fault);
+    pthread_mutex_unlock(&hr.lock);
+    free(report);
 }
 
 /* Of a module that nobody else knows yet. False: on_unload is the host's safe point's to run. */
@@ -300,7 +376,7 @@ static hr_status incoming_start(hr_runtime *runtime, hr_incoming *in, hr_report 
     status = incoming_check(in, report);
     clock_step(&clock, report, HR_STEP_CHECK);
     if (status != HR_OK) return status;
-    status = call_on_load(in->module, &report->failure);
+    status = call_on_load(in->module, &report->failure, &in->fault);
     in->module->initialised = status == HR_OK;
     clock_step(&clock, report, HR_STEP_ON_LOAD);
     return status;
@@ -353,8 +429,11 @@ static hr_status settle(hr_transaction *transaction, hr_incoming *in, hr_report 
     report->generation = hr_generation(transaction->runtime);
     set_status(report, status);
     if (status == HR_OK) return status;
+    hr_fault fault = in->fault;
     incoming_undo(in, hr_status_code(status));
-    event(status == HR_SAME ? HR_EVENT_SAME : HR_EVENT_REJECT, report);
+    pthread_mutex_lock(&hr.lock);
+    hr_blackbox_fault(status == HR_SAME ? HR_EVENT_SAME : HR_EVENT_REJECT, report, &fault);
+    pthread_mutex_unlock(&hr.lock);
     return status;
 }
 
@@ -515,11 +594,6 @@ hr_status hr_prepare(hr_runtime *runtime, const char *const *paths, uint32_t cou
         make_ready(made, reports);
         *transaction = made;
         return HR_OK;
-    }
-    if (reports[culprit]->status == HR_OK) { /* out of memory for what belongs to none of them */
-        hr_fail(&reports[culprit]->failure, result, NULL, NULL, NULL, "%s", hr_status_text(result));
-        set_status(reports[culprit], result);
-        event(HR_EVENT_REJECT, reports[culprit]);
     }
     for (uint32_t i = 0; i < count; i++)
         report_aborted(reports[i], reports[culprit]->module[0] ? reports[culprit]->module : reports[culprit]->path);
@@ -796,6 +870,7 @@ typedef struct hr_rollback_plan {
     hr_assignment *assignments;
     uint32_t assignment_count;
     uint64_t newest; /* the generation that is taken back */
+    const hr_module *only; /* what the guard takes back; null: what the name says */
 } hr_rollback_plan;
 
 static bool chosen(const hr_module *module, const hr_runtime *runtime, const char *name, uint64_t newest) {
@@ -843,9 +918,10 @@ static hr_status plan_rollback(hr_rollback_plan *plan, const char *name) {
     plan->modules = calloc(modules + 1, sizeof *plan->modules);
     plan->assignments = calloc(hr.slot_count, sizeof *plan->assignments);
     if (!plan->modules || !plan->assignments) return HR_E_MEMORY;
-    plan->newest = newest_commit(plan->runtime, name);
+    plan->newest = plan->only ? plan->only->generation : newest_commit(plan->runtime, name);
     for (hr_module *module = hr.live; module; module = module->next_live)
-        if (chosen(module, plan->runtime, name, plan->newest)) plan->modules[plan->module_count++] = module;
+        if (plan->only ? module == plan->only && module->uses : chosen(module, plan->runtime, name, plan->newest))
+            plan->modules[plan->module_count++] = module;
     if (plan->module_count == 0) return HR_E_NO_PREVIOUS;
     plan->assignment_count = 0;
     for (uint32_t i = 1; i < hr.slot_count; i++) {
@@ -977,7 +1053,8 @@ static hr_status rollback_failed(hr_runtime *runtime, const char *name, hr_statu
 
 /* on_load of a sleeping module that this thread has claimed. */
 static hr_status awaken(hr_module *module, hr_failure *failure) {
-    hr_status status = call_on_load(module, failure);
+    hr_fault fault;
+    hr_status status = call_on_load(module, failure, &fault);
     pthread_mutex_lock(&hr.lock);
     module->initialised = status == HR_OK;
     module->in_hook = false;
@@ -997,41 +1074,46 @@ static void retire_awakened(const hr_runtime *runtime) {
     pthread_mutex_unlock(&hr.lock);
 }
 
-hr_status hr_rollback(hr_runtime *runtime, const char *module, hr_report ***reports, uint32_t *count) {
-    hr_report **made = NULL;
-    uint32_t made_count = 0;
+/* Takes back what the name, or `only`, says; on failure *failure may tell more than the status does. */
+static hr_status roll_back(hr_runtime *runtime, const char *name, const hr_module *only, uint64_t start,
+                           hr_report ***made, uint32_t *made_count, hr_failure *failure) {
+    hr_status status = HR_OK;
     uint64_t expected = 0;
-    if (module && !*module) module = NULL;
-    hr_status status = hr_ready();
-    runtime = hr_runtime_or_default(runtime);
-    hr_clock clock = clock_start();
     while (status == HR_OK) {
-        hr_rollback_job job = {.plan = {.runtime = runtime}, .name = module, .expected = expected};
+        hr_rollback_job job = {.plan = {.runtime = runtime, .only = only}, .name = name, .expected = expected};
         status = hr_at_safe_point(run_rollback, &job);
         if (status == HR_OK) status = job.status;
-        made = job.reports;
-        made_count = made ? job.plan.module_count : 0;
+        *made = job.reports;
+        *made_count = job.reports ? job.plan.module_count : 0;
         expected = job.plan.newest;
         plan_free(&job.plan);
         if (status != HR_OK || job.sleeping == NULL) break;
         /* Its hooks run without the lock; then the plan is made anew, for it may have changed meanwhile. */
-        hr_failure failure = {0};
-        if (!job.busy) status = awaken(job.sleeping, &failure);
-        else if (hr_monotonic_ns() - clock.start < HR_SAFE_POINT_SECONDS * UINT64_C(1000000000)) usleep(1000);
+        if (!job.busy) status = awaken(job.sleeping, failure);
+        else if (hr_monotonic_ns() - start < HR_SAFE_POINT_SECONDS * UINT64_C(1000000000)) usleep(1000);
         else
-            status = hr_fail(&failure, HR_E_SAFE_POINT, NULL, NULL, "let on_unload return",
+            status = hr_fail(failure, HR_E_SAFE_POINT, NULL, NULL, "let on_unload return",
                              "on_unload of %s has not returned for %d s", job.sleeping->manifest->name,
                              HR_SAFE_POINT_SECONDS);
-        if (status != HR_OK) status = rollback_failed(runtime, module, status, &failure, &made, &made_count);
     }
-    if (status != HR_OK && made == NULL) {
-        hr_failure swapped = {0};
-        if (status == HR_E_ABORTED)
-            hr_fail(&swapped, status, NULL, NULL, "roll back again if that is what you want",
-                    "nothing was rolled back: other modules were swapped meanwhile");
-        status = rollback_failed(runtime, module, status, swapped.status ? &swapped : NULL, &made, &made_count);
-    }
+    if (status == HR_E_ABORTED)
+        hr_fail(failure, status, NULL, NULL, "roll back again if that is what you want",
+                "nothing was rolled back: other modules were swapped meanwhile");
     if (status != HR_OK && expected) retire_awakened(runtime);
+    return status;
+}
+
+hr_status hr_rollback(hr_runtime *runtime, const char *module, hr_report ***reports, uint32_t *count) {
+    hr_report **made = NULL;
+    uint32_t made_count = 0;
+    hr_failure failure = {0};
+    if (module && !*module) module = NULL;
+    hr_status status = hr_ready();
+    runtime = hr_runtime_or_default(runtime);
+    hr_clock clock = clock_start();
+    if (status == HR_OK) status = roll_back(runtime, module, NULL, clock.start, &made, &made_count, &failure);
+    if (status != HR_OK && made == NULL)
+        status = rollback_failed(runtime, module, status, failure.status ? &failure : NULL, &made, &made_count);
     for (uint32_t i = 0; status == HR_OK && i < made_count; i++) {
         clock_step(&(hr_clock){clock.start, clock.last}, made[i], HR_STEP_COMMIT);
         event(HR_EVENT_ROLLBACK, made[i]);
@@ -1041,6 +1123,41 @@ hr_status hr_rollback(hr_runtime *runtime, const char *module, hr_report ***repo
     else hr_reports_free(made, made_count);
     if (count) *count = made_count;
     return status;
+}
+
+/* ---- the guard's roll back ---- */
+
+/* The report of a module that has no slot any more: something has replaced it since it crashed. */
+static hr_report **report_replaced(hr_runtime *runtime, const hr_module *module) {
+    hr_report **reports = calloc(1, sizeof *reports);
+    if (reports == NULL || (reports[0] = report_new(0, module->path)) == NULL) return reports;
+    report_manifest(reports[0], module->manifest);
+    reports[0]->generation = hr_generation(runtime);
+    pthread_mutex_lock(&hr.lock);
+    quarantine(runtime, module->manifest->content);
+    pthread_mutex_unlock(&hr.lock);
+    return reports;
+}
+
+void hr_module_take_back(hr_module *module, hr_status why, const hr_fault *fault) {
+    hr_report **made = NULL;
+    uint32_t count = 0;
+    hr_failure failure = {0};
+    hr_runtime *runtime = module->runtime;
+    hr_clock clock = clock_start();
+    if (runtime == NULL) return;
+    hr_status status = roll_back(runtime, NULL, module, clock.start, &made, &count, &failure);
+    if (made == NULL) made = report_replaced(runtime, module);
+    if (made && made[0]) {
+        if (status == HR_OK) clock_step(&clock, made[0], HR_STEP_COMMIT);
+        describe_fault(module->manifest, fault, &made[0]->failure);
+        set_status(made[0], why);
+        pthread_mutex_lock(&hr.lock);
+        hr_blackbox_fault(HR_EVENT_CRASH, made[0], fault);
+        pthread_mutex_unlock(&hr.lock);
+    }
+    hr_reports_free(made, made ? 1 : 0);
+    if (hr_module_waiting()) hr_control_wake();
 }
 
 /* ---- after the grace period ---- */

@@ -21,9 +21,13 @@ static void put(hr_options options) {
     __atomic_store_n(&hr.options.flags, flags, __ATOMIC_RELAXED);
 }
 
+static hr_status get_ready(uint32_t flags) { return flags & HR_OPTION_GUARD ? hr_guard_ready() : HR_OK; }
+
 hr_status hr_set_options(const hr_options *options) {
     if (options->flags & ~(uint32_t)KNOWN) return HR_E_USAGE;
     hr_status status = hr_ready();
+    if (status != HR_OK) return status;
+    status = get_ready(options->flags);
     if (status != HR_OK) return status;
     pthread_mutex_lock(&hr.lock);
     put(*options);
@@ -53,6 +57,8 @@ static void take_over(hr_options *to, uint32_t named, const hr_options *from) {
 
 hr_status hr_options_change(uint32_t named, const hr_options *options) {
     if ((named | options->flags) & ~(uint32_t)KNOWN) return HR_E_USAGE;
+    hr_status status = get_ready(named & options->flags);
+    if (status != HR_OK) return status;
     pthread_mutex_lock(&hr.lock);
     hr_options changed = hr.options;
     take_over(&changed, named, options);

@@ -26,6 +26,7 @@ static void in_child(void) {
     hr_blackbox_forked();
     hr_shards_forked();
     hr_module_forked();
+    hr_guard_forked();
     hr_control_forked();
     if (hr.stage_lock >= 0) close(hr.stage_lock);
     hr.stage_lock = -1;

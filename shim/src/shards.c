@@ -35,6 +35,8 @@ static bool take(hr_shard *shard, uint32_t expected, uint32_t thread) {
            __atomic_compare_exchange_n(&shard->thread, &expected, thread, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 }
 
+hr_shard *hr_shards_own(void) { return own.record; }
+
 static void raise_shard_count(uint32_t count) {
     uint32_t seen = __atomic_load_n(&hr.box->shard_count, __ATOMIC_RELAXED);
     while (seen < count && !__atomic_compare_exchange_n(&hr.box->shard_count, &seen, count, false, __ATOMIC_SEQ_CST,
@@ -80,6 +82,7 @@ static void give_back(void *unused) {
         pthread_setspecific(hr.thread_key, unused); /* S2: once more */
         return;
     }
+    hr_guard_leave();
     hr_shard *record = own.record;
     hr_guest *guest = own.guest;
     hr_thread_shard = NULL;

@@ -1,8 +1,9 @@
-/* The slow path of a slot call: all that an entry's flags ask for, in this order: late declaration, first call.
+/* The slow path of a slot call: all that an entry's flags ask for, in this order: late declaration, first call,
+ * guard.
  *
  * Invariants:
  *  L1  A caller here is inside its slot (hr_enter, hr_count) by the inline path: what it holds of the table is pinned.
- *      It takes no lock and allocates nothing, but for a late declaration.
+ *      It takes no lock and allocates nothing, but for a late declaration and a thread's first guarded call.
  *  L2  What a caller finds out is noted in atomics, and told by whoever serves (hr_slow_tell).
  *  L3  A version's first call is told once: by the caller that raises the record's first_version to it. A caller whose
  *      frame has pinned a table from before a swap holds an older version, and raises nothing. */
@@ -17,7 +18,8 @@ hr_status hr_slow_init(void) {
 }
 
 uint64_t hr_slow_flags(const hr_assignment *assignment) {
-    return assignment->version ? HR_ENTRY_FIRST | assignment->version << HR_ENTRY_VERSION : 0;
+    if (assignment->version == 0) return 0;
+    return HR_ENTRY_FIRST | hr_guard_flags(assignment) | assignment->version << HR_ENTRY_VERSION;
 }
 
 /* A slot that was never declared: this first call does it. Another declaration of the same symbol shares its slot. */
@@ -46,6 +48,7 @@ int32_t hr_call_slow(hr_slot *slot, const hr_table *table, uint32_t index, void 
         hr_dispatch_drop(table, index, HR_ENTRY_FIRST);
         note_first_call(index, flags >> HR_ENTRY_VERSION);
     }
+    if (flags & HR_ENTRY_GUARD) return hr_guard_call(slot, table, index, state, input, output);
     return entry->function(state, input, output);
 }
 

@@ -15,7 +15,8 @@
  *     hr_declare, hr_find, hr_load,       with everything; they wait for each other
  *     hr_rollback, hr_prepare, ...
  *     hr_safepoint, hr_poll               with everything, one thread at a time; not from inside a slot call
- *     hr_set_options, hr_get_options      with everything
+ *     hr_set_options, hr_get_options,     with everything
+ *     hr_guard_state
  *     hr_serve, hr_stop                   with everything but each other; not from a module's hooks
  *     hr_runtime_free                     with nothing that uses that runtime
  *
@@ -66,10 +67,17 @@ typedef struct hr_options {
     uint64_t reserved[9];
 } hr_options;
 
-/* Replaces all options; HR_E_USAGE: a flag that this shim does not know. */
+/* Replaces all options. HR_E_USAGE: a flag that this shim does not know, or that this machine does not allow;
+ * HR_E_LIMIT: a thread that the guard needs cannot be started; HR_E_MEMORY. */
 hr_status hr_set_options(const hr_options *options);
 /* The options as they are, defaults filled in. */
 void hr_get_options(hr_options *options);
+
+/* Tells the guard that the state which this slot's calls receive, so many bytes, is used by nobody else while such a
+ * call lasts: it is then copied before each guarded call, and restored when that crashes or hangs. 0 takes it back.
+ * HR_E_NO_SLOT: not declared; HR_E_USAGE: more than HR_GUARD_STATE_MAX; HR_E_MEMORY. */
+#define HR_GUARD_STATE_MAX 1048576
+hr_status hr_guard_state(hr_slot *slot, uint32_t size);
 
 hr_status hr_runtime_new(hr_runtime **runtime);
 /* Gives the runtime's slots back. Its modules stay resident. Nothing may call its slots any more. */

@@ -182,6 +182,22 @@ typedef struct hr_box_module {
 #define HR_EVENT_BLOCKED 9
 #define HR_EVENT_FIRST_CALL 10 /* its changes: lines of "symbol<tab>version<tab>CLOCK_REALTIME ns of the first call" */
 
+#define HR_FAULT_NONE 0
+#define HR_FAULT_CALL 1   /* in a guarded call or hook, which was unwound */
+#define HR_FAULT_THREAD 2 /* in a thread that the module had started, which sleeps for ever now */
+
+/* What the guard caught. */
+typedef struct hr_fault {
+    uint32_t kind; /* HR_FAULT_* */
+    int32_t signal; /* 0: a hang */
+    uint32_t thread; /* kernel thread id */
+    uint32_t restored; /* bytes of state, exclusive to the call, that were restored; 0: state is as the patch left it */
+    uint64_t address; /* that the instruction wanted, or the instruction's own; 0: not known */
+    uint64_t offset;  /* in the module's file, as a virtual address, of the instruction, or of the call of what faulted
+                         outside of the module; 0: not known */
+    char symbol[HR_NAME_MAX + 1]; /* the slot, or "on_load", "on_unload", "a constructor" */
+} hr_fault;
+
 typedef struct hr_event {
     uint64_t number; /* 1, 2, 3 ...; differs from what is expected while the record is being written */
     uint64_t time;   /* CLOCK_REALTIME ns */
@@ -199,6 +215,7 @@ typedef struct hr_event {
     char changes[1024]; /* lines of "symbol<tab>from<tab>to", whole ones only; `slots` tells how many there were */
     char path[HR_PATH_SIZE];
     hr_failure failure;
+    hr_fault fault; /* of HR_EVENT_CRASH, and of a module rejected for one */
 } hr_event;
 
 /* ---- reading a black box, of a host that runs or has died ---- */
