@@ -85,15 +85,8 @@ fuzz: $(INSTALLED) ## Fuzz preflight, the wire and the black box, SECONDS=60 eac
 	$(BIN)/python tests/native/fuzz/run.py --seconds $(SECONDS)
 	MUTATIONS=$(MUTATIONS) $(BIN)/python -m pytest tests/native -k mutation $(PYTEST_ARGS)
 
-docs: ## Build the Rust crate's documentation and say where it is
-ifneq ($(CARGO),)
-	cargo doc --quiet --no-deps --manifest-path shim/rust/Cargo.toml
-	@echo "Rust: $(CURDIR)/shim/rust/target/doc/hotreload/index.html"
-else
-	@echo "Rust: cargo is not here"
-endif
-	@echo "C:    $(CURDIR)/shim/include/hotreload/hotreload.h (the headers are the reference)"
-	@echo "CLI:  $(BIN)/hotreload --help"
+docs: $(INSTALLED) ## Build the manual into build/docs, with references of CLI, C and Rust, and check its links
+	$(BIN)/python -m hotreload.manual build/docs
 
 clean: ## Remove all that make and the builds have created
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

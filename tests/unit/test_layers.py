@@ -52,6 +52,7 @@ ARROWS: dict[str, set[str]] = {
     "scaffold": set(),
     "sources": set(),
     "testing": {"session", "watcher", "hosts", "link", "native"},
+    "manual": {"codes", "commands", "manual", "reporters", "sources"},
     "reporters": {"codes", "doctor", "history", "session", "meter", "reporters"},
     "commands": {
         "",
@@ -82,7 +83,8 @@ ARROWS: dict[str, set[str]] = {
 OWNERS = {
     "_shim": {"native"},
     "cffi": set[str](),
-    "click": {"commands"},
+    "click": {"commands", "manual"},
+    "markdown_it": {"manual"},
     "prometheus_client": {"metrics"},
     "rich": {"reporters", "commands"},
     "tomli": {"config"},
