@@ -19,6 +19,8 @@ TOOL_CODES = {
     "E-BUILD": ("the build command failed", "correct the error and save; everything goes on running"),
     "E-STATUS": ("an implementation returned a status other than 0", "see what the implementation means by it"),
     "E-NOT-INSTALLED": ("an optional part is not installed", "install the package that the message names"),
+    "E-CONFIG": ("a configuration file or variable is wrong", "correct the key that the message names"),
+    "E-EXISTS": ("a file that was to be written is there already", "choose another name, or move the file away"),
     "E-UNKNOWN": ("the host told a status that this tool does not know", "upgrade the tool"),
     "E-DEMO": ("the demo's example is not the one that its script edits", "undo the change under examples/"),
 }

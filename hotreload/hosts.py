@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import pty
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -194,6 +196,60 @@ def state_directory() -> Path:
     """Where logs, the history and staged modules are kept; it need not exist yet."""
     state = os.environ.get("XDG_STATE_HOME", "")
     return (Path(state) if state.startswith("/") else Path.home() / ".local" / "state") / "hotreload"
+
+
+class OwnCode:
+    """The files that a host's own code is in: compared with what they were when it was started.
+
+    Contents are compared, not times: a linker that writes the same program again changes nothing.
+    """
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._stamps = {path: _stamp(path) for path in paths}
+        self._contents = {path: _content(path) for path in self._stamps}
+
+    @classmethod
+    def of(cls, command: Sequence[str], further: Iterable[Path]) -> OwnCode:
+        """That of a command: its program, as far as it lies in the project, and what else is named."""
+        found = shutil.which(command[0])
+        return cls([*([Path(found)] if found else []), *further])
+
+    def add(self, path: Path) -> None:
+        """A further file, as it is now."""
+        if path not in self._stamps:
+            self._contents[path] = _content(path)
+            self._stamps[path] = _stamp(path)
+
+    def changed(self) -> bool:
+        """Whether one of them holds something else now. One that is missing is being written, and does not count."""
+        for path, stamp in list(self._stamps.items()):
+            now = _stamp(path)
+            if now == stamp or now is None:
+                continue
+            if _content(path) != self._contents[path]:
+                return True
+            self._stamps[path] = now
+        return False
+
+    def settled(self) -> bool:
+        """Whether none of them has a writer, or bytes missing."""
+        told = (native.settled(path) for path in self._stamps)
+        return all(failure is None or failure.code != "E-TRUNCATED" for failure in told)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        info = path.stat()
+    except OSError:
+        return None
+    return info.st_ino, info.st_size, info.st_mtime_ns
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
+    except OSError:
+        return b""
 
 
 def new_log(program: str) -> Path:

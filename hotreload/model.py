@@ -201,6 +201,31 @@ class Snapshot:
         return max(0, self.calls[row] - self.slots[row].calls_at_swap)
 
 
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What a compiler objects to. Line and column count from 1, 0 where they were not told."""
+
+    severity: str
+    """``error`` or ``warning``."""
+    message: str
+    path: str
+    line: int
+    column: int
+    code: str = ""
+    lines: tuple[str, ...] = ()
+    """The compiler's own words, with the excerpt and its colours."""
+
+
+class Busy(Enum):
+    """What an edit does while a build runs."""
+
+    QUEUE = "queue"
+    """Build again when the running build has ended."""
+    RESTART = "restart"
+    """End the running build and begin again."""
+    IGNORE = "ignore"
+
+
 class EventKind(Enum):
     """The fixed event names of DESIGN.md section 9; ``NOTE`` is for people and never in ``--json``."""
 
@@ -236,6 +261,8 @@ class Record:
     warnings: tuple[str, ...] = ()
     staged: str = ""
     """The host's own copy of a module that it swapped in, where that is known."""
+    problems: tuple[Problem, ...] = ()
+    """Of a build."""
 
 
 class WatchMode(Enum):

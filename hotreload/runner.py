@@ -16,7 +16,6 @@ import os
 import select
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections import deque
@@ -31,24 +30,18 @@ from threading import Lock, Thread, Timer, current_thread, main_thread
 from typing import Protocol
 
 from hotreload import hosts, native, session
-from hotreload.errors import EXIT_INTERRUPTED, EXIT_NO_HOST, EXIT_OK, HotreloadError, NoHost
+from hotreload.builder import Builder
+from hotreload.edits import Edits
+from hotreload.errors import EXIT_INTERRUPTED, EXIT_NO_HOST, EXIT_OK, ConfigError, HotreloadError, NoHost
 from hotreload.link import Link
 from hotreload.meter import HostView, Meter
-from hotreload.model import OK, SAME, Failure, HostOptions, Record, Report, Snapshot
+from hotreload.model import OK, SAME, Busy, Failure, HostOptions, Record, Report, Snapshot
 from hotreload.session import Outcome, State, Transaction, Wanted
 from hotreload.watcher import Watcher
 
 FIND_SECONDS = 0.1
 """Between two looks for new hosts: one scandir, some 20 us."""
 SNAPSHOT_SECONDS = 0.25
-SOURCE_SUFFIXES = frozenset(
-    {".c", ".h", ".cc", ".cpp", ".cxx", ".hh", ".hpp", ".hxx", ".rs", ".zig", ".s", ".toml", ".inc"}
-)
-SOURCE_NAMES = frozenset({"Makefile", "makefile", "GNUmakefile", "CMakeLists.txt", "meson.build", "build.rs"})
-SKIPPED = frozenset({"target", "build", "node_modules", "__pycache__", "venv", "zig-cache", "zig-out"})
-SOURCE_SECONDS = 0.1
-SOURCE_SHARE = 0.02
-"""The part of a core that looking for edited sources may take: large trees are looked at less often."""
 COPIES_KEPT = session.ACCEPTED_KEPT
 PRESENT_SECONDS = 1.0
 """How long the start waits for hosts that run already: one that is stopped in a debugger must not hold it up."""
@@ -85,7 +78,7 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What ``hotreload watch`` was asked for."""
+    """What ``hotreload watch`` or ``dev`` was asked for."""
 
     paths: tuple[Path, ...]
     hosts: tuple[str, ...] = ()
@@ -97,6 +90,17 @@ class Options:
     poll: bool = False
     sources: tuple[Path, ...] = ()
     """Where sources are watched for ``build``; the current directory by default."""
+    prepare: str = ""
+    """A command to run once, before the first build."""
+    busy: Busy = Busy.QUEUE
+    restart: bool = False
+    """Start the host again when its own code has changed; wait where it cannot be started."""
+    restart_on: tuple[Path, ...] = ()
+    """Files that are the host's own code beside its program."""
+    terminal: bool = False
+    """Run builds on a terminal of their own, so that compilers colour their messages."""
+    awaited: tuple[Path, ...] = ()
+    """Files whose change may change these options."""
     stay: bool = True
     """Go on after the host that we started has exited (a person looks at the screen)."""
     asked: HostOptions = field(default_factory=HostOptions)
@@ -119,6 +123,7 @@ class Runner:
         options: What to do.
         reporter: Makes the reporter from the function that takes what it asks for or tells.
         observe: Called with the state after every step and every record; for the demo.
+        reload: Reads the configuration again: the new options. Raises ConfigError.
     """
 
     def __init__(
@@ -127,8 +132,10 @@ class Runner:
         reporter: Callable[[Callable[[session.Event], None]], Reporter],
         *,
         observe: Callable[[Record], None] | None = None,
+        reload: Callable[[], Options] | None = None,
     ) -> None:
         self._options = options
+        self._reload = reload
         self._queue: SimpleQueue[session.Event | _Internal] = SimpleQueue()
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._swapper = Thread(target=self._swap, name="hotreload-swap", daemon=True)
@@ -144,7 +151,11 @@ class Runner:
         self._process: hosts.HostProcess | None = None
         self._heard: deque[str] = deque(maxlen=session.OUTPUT_LINES_KEPT)
         self._heard_lock = Lock()
-        self._build: subprocess.Popen[bytes] | None = None
+        self._builder = Builder(terminal=options.terminal)
+        self._prepared = not options.prepare
+        self._own: hosts.OwnCode | None = None
+        """The code of the host that we started; None while there is none, or while it is being replaced."""
+        self._edits: Edits | None = None
         self._copies = Copies()
         self._dirty = True
         self._offered = False
@@ -154,6 +165,8 @@ class Runner:
         self.state = State(
             build=session.Build(options.build) if options.build else None,
             child=session.Child(options.command) if options.command else None,
+            busy=options.busy,
+            restart=options.restart,
         )
         self._watcher = Watcher(options.paths, self.send, existing=options.existing, poll=options.poll)
 
@@ -192,15 +205,15 @@ class Runner:
             self._start_host()
         self._attach_present()
         for path in self._options.paths:
-            if not path.exists():  # perhaps a typing error
+            if not path.exists() and not self._options.build:  # perhaps a typing error
                 self._take(session.Note(f"{path} is not there yet; it is watched as soon as it appears"))
         self._watcher.start()
         if self._options.build:
             # Not before the watcher: what the first build writes would count as built before, and go out in pieces.
             self._take(session.Rebuild())
         self._swapper.start()
-        for work in (self._find, *((self._look_at_sources,) if self._options.build else ())):
-            Thread(target=work, name=f"hotreload-{work.__name__.strip('_')}", daemon=True).start()
+        Thread(target=self._find, name="hotreload-find", daemon=True).start()
+        self._watch_sources()
 
     def _attach_present(self) -> None:
         """Hosts that run already come before the first module, so that one transaction reaches all of them."""
@@ -212,14 +225,35 @@ class Runner:
                 self._take(self._queue.get_nowait())
 
     def _start_host(self) -> None:
-        log = hosts.new_log(self._options.command[0])
-        self._process = hosts.HostProcess(
-            self._options.command,
-            log,
-            lines=self._hear,
-            ended=lambda code: self.send(session.ChildEnded(code)),
-        )
-        self.send(session.ChildStarted(self._process.pid, log))
+        command = self._options.command
+        own = hosts.OwnCode.of(command, self._options.restart_on) if self._options.restart else None
+        log = hosts.new_log(command[0])
+        try:
+            process = hosts.HostProcess(
+                command, log, lines=self._hear, ended=lambda code: self.send(session.ChildEnded(code, process.pid))
+            )
+        except NoHost as error:
+            if not self._options.restart:
+                raise
+            self._take(session.ChildAbsent(error.reason))
+            return
+        self._process, self._own = process, own
+        self.send(session.ChildStarted(process.pid, log))
+
+    def _start_again(self) -> None:
+        """Ends our host on a thread of its own, which may take seconds, and then starts its successor."""
+        before, self._process, self._own = self._process, None, None
+
+        def work() -> None:
+            if before:
+                before.stop()
+            self._queue.put(_Internal(start))
+
+        def start() -> None:
+            if not self._stopping.is_set() and self._process is None and self._options.command:
+                self._start_host()
+
+        Thread(target=work, name="hotreload-restart", daemon=True).start()
 
     def _hear(self, lines: Sequence[str]) -> None:
         """Takes the host's output, on its reader's thread. What comes faster than it can be shown is left out: waiting
@@ -243,9 +277,9 @@ class Runner:
         if self._swapper.is_alive():
             self._swapper.join(END_SECONDS)
         self._tell_last()
-        if self._build and self._build.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._build.pid, 15)
+        if self._edits:
+            self._edits.stop()
+        self._builder.stop()
         if self._process:
             self._process.stop()
         for each in self._attached.values():
@@ -299,7 +333,8 @@ class Runner:
         # Offers first: telling people about a module takes longer than giving it to a host.
         for action in sorted(actions, key=lambda each: not isinstance(each, session.Offer)):
             self._perform(action)
-        if isinstance(event, session.BuildEnded) and self._options.command and self._process is None:
+        child = self.state.child
+        if isinstance(event, session.BuildEnded) and child and self._process is None and not child.restarting:
             self._start_host()  # only now: the first build may have made the program itself
 
     def _perform(self, action: session.Action) -> None:
@@ -313,6 +348,10 @@ class Runner:
             self._take_back(action.pid, action.module)
         elif isinstance(action, session.RunBuild):
             Thread(target=self._run_build, name="hotreload-build", daemon=True).start()
+        elif isinstance(action, session.StopBuild):
+            self._builder.stop()
+        elif isinstance(action, session.StartHost):
+            self._start_again()
         elif isinstance(action, session.After):
             timer = Timer(action.seconds, self.send, (action.event,))
             timer.daemon = True
@@ -409,6 +448,8 @@ class Runner:
         attached = _Attached(link, Meter(), snapshot, known=(snapshot.slots, snapshot.modules))
         attached.meter.observe(snapshot)
         self._attached[pid] = attached
+        if self._own and (program := _program(pid)) and self._is_descendant(pid):
+            self._own.add(program)  # a runner (cargo run, a script) has started another program
         self._take(session.HostFound(link.host, *_known(snapshot)))
 
     def _forget_gone(self, name: str) -> None:
@@ -500,33 +541,78 @@ class Runner:
     # ---- builds ----
 
     def _run_build(self) -> None:
-        started = time.monotonic()
         command = self._options.build or ""
-        self._build = subprocess.Popen(
-            command, shell=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )  # fmt: skip
-        assert self._build.stdout
-        with self._build.stdout as lines:
-            for line in lines:
-                self.send(session.BuildLine(hosts.plain(line.decode("utf-8", "replace").rstrip("\n"))))
-        code = self._build.wait()
-        self.send(session.BuildEnded(code, time.monotonic() - started))
+        if not self._prepared:
+            command = f"{{ {self._options.prepare}\n}} && {{ {command}\n}}"
+        done = self._builder.run(command, lambda line: self.send(session.BuildLine(line)))
+        self._prepared = self._prepared or done.exit_code == 0
+        outdated = self._outdated() if done.exit_code == 0 else frozenset()
+        self.send(session.BuildEnded(done.exit_code, done.seconds, done.ended, done.problems, done.stopped, outdated))
         self._watcher.rescan(lambda: self.send(session.Flush()))
 
-    def _look_at_sources(self) -> None:
-        tree = self._options.sources or (Path.cwd(),)
-        outputs = frozenset(path.absolute() for path in self._options.paths)
-        before = stamps(tree, outputs)
-        pause = SOURCE_SECONDS
-        while not self._stopping.wait(pause):
-            started = time.monotonic()
-            now = stamps(tree, outputs)
-            pause = max(SOURCE_SECONDS, (time.monotonic() - started) / SOURCE_SHARE)
-            changed = sorted(path for path in now.keys() | before.keys() if now.get(path) != before.get(path))
-            if changed:
-                self.send(session.SourcesChanged(changed[0]))
-            before = now
+    def _outdated(self) -> frozenset[int]:
+        """Our hosts, where their own code is another now; the number of the program started where none has attached."""
+        own, process = self._own, self._process
+        if own is None or process is None or not own.changed():
+            return frozenset()
+        return frozenset({process.pid, *(pid for pid in list(self._attached) if self._is_descendant(pid))})
+
+    # ---- sources and configuration ----
+
+    def _watch_sources(self) -> None:
+        options = self._options
+        if not (options.build or options.awaited or options.restart):
+            return
+        roots = (options.sources or (Path(),)) if options.build else ()
+        self._edits = Edits(roots, options.paths, options.awaited, self._edited, idle=self._look_at_own_code)
+        self._edits.start()
+
+    def _edited(self, paths: Sequence[str], saved: float) -> None:
+        if not {path.resolve() for path in self._options.awaited}.isdisjoint(map(Path, paths)):
+            self._queue.put(_Internal(self._configure))
+        sources = [path for path in paths if Path(path).name != _CONFIG]
+        if sources and self._options.build:
+            self.send(session.SourcesChanged(sources[0], saved))
+
+    def _look_at_own_code(self) -> None:
+        """On the thread that watches sources: somebody else may have built our host."""
+        own = self._own
+        if own is None or self._busy_building() or not own.changed() or not own.settled():
+            return
+        if (outdated := self._outdated()) and not self._busy_building():
+            self.send(session.HostOutdated(outdated))
+            self._stopping.wait(SNAPSHOT_SECONDS)  # until the session has begun to end that host
+
+    def _busy_building(self) -> bool:
+        return self.state.build is not None and self.state.build.phase is session.BuildPhase.RUNNING
+
+    def _configure(self) -> None:
+        if self._reload is None:
+            return
+        try:
+            new = self._reload()
+        except ConfigError as error:
+            self._take(session.Misconfigured(_failure(error)))
+            return
+        old, self._options = self._options, new
+        if new == old:
+            return
+        watched = None
+        if (new.paths, new.poll) != (old.paths, old.poll):
+            watched = new.paths
+            self._watcher.stop()
+            self._watcher = Watcher(new.paths, self.send, existing=True, poll=new.poll)
+        self._take(session.Configured(new.build, new.command, new.busy, new.restart, watched))
+        if watched is not None:
+            self._watcher.start()
+        if self._edits:
+            self._edits.stop()
+            self._edits = None
+        self._watch_sources()
+
+
+_CONFIG = "hotreload.toml"
+"""The one file of configuration that is nothing else: a change of it builds nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -625,6 +711,15 @@ def _known(snapshot: Snapshot) -> tuple[frozenset[str], frozenset[str]]:
     return symbols, frozenset(record.module.name for record in snapshot.modules if record.generation)
 
 
+def _program(pid: int) -> Path | None:
+    """The program of a process, where it lies below the current directory: a system's interpreter is not ours."""
+    try:
+        path = Path(f"/proc/{pid}/exe").readlink()
+    except OSError:
+        return None
+    return path if path.is_relative_to(Path.cwd()) and path.exists() else None
+
+
 def _runs(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -690,28 +785,3 @@ class Copies:
             copy.unlink(missing_ok=True)
             raise
         return copy
-
-
-def stamps(tree: Sequence[Path], outputs: frozenset[Path]) -> dict[str, tuple[int, int]]:
-    """Modification time (ns) and size of every source below the directories, outputs and build trees left out."""
-    found: dict[str, tuple[int, int]] = {}
-    for root in tree:
-        for entry in _walk(str(root), outputs):
-            with suppress(OSError):
-                info = entry.stat()
-                found[entry.path] = (info.st_mtime_ns, info.st_size)
-    return found
-
-
-def _walk(directory: str, outputs: frozenset[Path]) -> Iterator[os.DirEntry[str]]:
-    try:
-        entries = list(os.scandir(directory))
-    except OSError:
-        return
-    for entry in entries:
-        name = entry.name
-        if entry.is_dir(follow_symlinks=False):
-            if not name.startswith(".") and name not in SKIPPED and Path(entry.path) not in outputs:
-                yield from _walk(entry.path, outputs)
-        elif name in SOURCE_NAMES or name[name.rfind(".") :] in SOURCE_SUFFIXES:
-            yield entry

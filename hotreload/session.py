@@ -19,6 +19,7 @@ from typing import Any
 from hotreload.model import (
     OK,
     SAME,
+    Busy,
     Candidate,
     ChangeKind,
     Directory,
@@ -28,6 +29,7 @@ from hotreload.model import (
     Host,
     Manifest,
     Module,
+    Problem,
     Record,
     Report,
     Settled,
@@ -66,7 +68,7 @@ class BuildPhase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """The last or running build. ``started`` in seconds since the epoch; ``lines`` the newest lines of its output."""
+    """The last or running build. Moments are in seconds since the epoch; ``lines`` the newest of its output."""
 
     command: str
     phase: BuildPhase = BuildPhase.IDLE
@@ -74,7 +76,16 @@ class Build:
     seconds: float = 0.0
     exit_code: int = 0
     lines: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    """What the compilers objected to, errors first."""
+    saved: float = 0.0
+    """When the edit that it is for was saved; 0 for none."""
+    ended: float = 0.0
     wanted_again: bool = False
+    saved_since: float = 0.0
+    """When the edit that the next build is for was saved."""
+    swapped: frozenset[Path] = frozenset()
+    """Outputs of it that a host has taken: how long that took is told once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +97,8 @@ class Child:
     log: Path | None = None
     exit_code: int | None = None
     lines: tuple[str, ...] = ()
+    restarting: bool = False
+    """It is being ended, to be started again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +173,9 @@ class State:
     hosts: Mapping[int, HostState] = field(default_factory=lambda: MappingProxyType({}))
     build: Build | None = None
     child: Child | None = None
+    busy: Busy = Busy.QUEUE
+    restart: bool = False
+    """Start our host again when its own code has changed, or when it has ended and a build succeeds."""
     paused: bool = False
     settling: tuple[Path, ...] = ()
     """Outputs that a writer has not finished."""
@@ -215,6 +231,11 @@ class Rebuild:
 
 
 @dataclass(frozen=True, slots=True)
+class RestartHost:
+    """Start our host again now."""
+
+
+@dataclass(frozen=True, slots=True)
 class Dismiss:
     """Hide the pinned rejection."""
 
@@ -229,7 +250,7 @@ class Quit:
     """End the session; hosts go on running."""
 
 
-Command = RollBack | TogglePause | Rebuild | Dismiss | Clear | Quit
+Command = RollBack | TogglePause | Rebuild | RestartHost | Dismiss | Clear | Quit
 
 
 # ---- what the runner tells ----
@@ -313,6 +334,8 @@ class SourcesChanged:
 
     first: str
     """One of them, for people."""
+    saved: float = 0.0
+    """When the newest of them was saved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +351,12 @@ class BuildEnded:
 
     exit_code: int
     seconds: float
+    ended: float = 0.0
+    problems: tuple[Problem, ...] = ()
+    stopped: bool = False
+    """We ended it, as we were asked to by StopBuild."""
+    outdated: frozenset[int] = frozenset()
+    """Our hosts whose own code it has changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,6 +379,40 @@ class ChildEnded:
     """It exited; minus the signal's number when it was killed."""
 
     exit_code: int
+    pid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChildAbsent:
+    """It could not be started."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostOutdated:
+    """Hosts of ours whose own code somebody else's build has changed."""
+
+    pids: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """The configuration has changed. None and empty: no build, no host of ours."""
+
+    build: str | None
+    command: tuple[str, ...]
+    busy: Busy
+    restart: bool
+    watched: tuple[Path, ...] | None = None
+    """Where outputs are from now on; None where that is as before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Misconfigured:
+    """The configuration was changed to something wrong; what was read before stays in force."""
+
+    failure: Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,6 +440,10 @@ Event = (
     | ChildStarted
     | ChildOutput
     | ChildEnded
+    | ChildAbsent
+    | HostOutdated
+    | Configured
+    | Misconfigured
     | Note
     | Command
 )
@@ -406,6 +473,16 @@ class RunBuild:
 
 
 @dataclass(frozen=True, slots=True)
+class StopBuild:
+    """End the running build; answer with BuildEnded."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartHost:
+    """Start our host, after the end of one that still runs; answer with ChildStarted."""
+
+
+@dataclass(frozen=True, slots=True)
 class After:
     """Send an event later."""
 
@@ -432,7 +509,7 @@ class Finish:
     """End the session."""
 
 
-Action = Offer | TakeBack | RunBuild | After | Forget | Show | Finish
+Action = Offer | TakeBack | RunBuild | StopBuild | StartHost | After | Forget | Show | Finish
 
 
 def step(state: State, event: Event, now: float) -> tuple[State, tuple[Action, ...]]:
@@ -512,7 +589,7 @@ class _Draft:
         pinned = self.state.rejection
         about = pinned.module if pinned else None
         same = about is None or about.path == path or (about.name != "" and about.name == name)
-        if pinned and (same or pinned.code == "E-ABORTED"):
+        if pinned and pinned.code != "E-CONFIG" and (same or pinned.code == "E-ABORTED"):
             self.put(rejection=None)
 
     # ---- outputs ----
@@ -826,7 +903,8 @@ class _Draft:
         self._mark(pid, wanted, report)
         known = self.state.hosts[pid]
         host, module, changes = known.host, _reported(wanted, report), report.changes
-        record = Record(EventKind.SWAP, self.now, host, module, changes, us=report.us, warnings=report.warnings)
+        us = {**self._loop_times(wanted.output, report), **report.us}
+        record = Record(EventKind.SWAP, self.now, host, module, changes, us=us, warnings=report.warnings)
         self.show(replace(record, staged=report.staged))
         for change in changes:
             if change.kind is ChangeKind.UNDECLARED:
@@ -836,6 +914,23 @@ class _Draft:
         self.set_host(
             pid, modules=known.modules | {module.name}, symbols=known.symbols | {change.symbol for change in changes}
         )
+
+    def _loop_times(self, output: Path, report: Report) -> dict[str, int]:
+        """Microseconds from the save to the new code live, and of the phases before the host's own; of the first host
+        that takes an output of the last build."""
+        build = self.state.build
+        fresh = build is not None and not self.state.outputs[output].candidate.existing
+        if build is None or not fresh or not build.ended or output in build.swapped:
+            return {}
+        self.set_build(swapped=build.swapped | {output})
+        began = min(build.saved, build.started) if build.saved else build.started
+        seconds = {
+            "notice": build.started - began,
+            "build": build.seconds,
+            "deliver": self.now - build.ended - report.us.get("total", 0) / 1e6,
+            "loop": self.now - began,
+        }
+        return {name: max(0, round(each * 1e6)) for name, each in seconds.items()}
 
     def _accept(self, wanted: Wanted, report: Report, copy: Path | None) -> None:
         output, content = self.state.outputs[wanted.output], report.module.content
@@ -877,17 +972,27 @@ class _Draft:
     # ---- builds ----
 
     def sources_changed(self, event: SourcesChanged) -> None:
-        self.rebuild(Rebuild())
+        build = self.state.build
+        if build is None or (build.phase is BuildPhase.RUNNING and self.state.busy is Busy.IGNORE):
+            return
+        if build.phase is BuildPhase.RUNNING:
+            self.set_build(saved_since=build.saved_since or event.saved)
+            if self.state.busy is Busy.RESTART and not build.wanted_again:
+                self.actions.append(StopBuild())
+        self._rebuild(event.saved)
 
     def rebuild(self, _: Rebuild) -> None:
+        self._rebuild(0.0)
+
+    def _rebuild(self, saved: float) -> None:
         build = self.state.build
         if build is None:
             return
         if build.phase is BuildPhase.RUNNING:
             self.set_build(wanted_again=True)
             return
-        self.set_build(phase=BuildPhase.RUNNING, started=self.now, lines=(), wanted_again=False)
-        self.put(spoiled=False)
+        fresh = Build(build.command, BuildPhase.RUNNING, self.now, saved=saved)
+        self.put(build=fresh, spoiled=False)
         self.show(Record(EventKind.BUILD, self.now, reason=f"started: {build.command}"))
         self.actions.append(RunBuild())
 
@@ -899,24 +1004,56 @@ class _Draft:
         build = self.state.build
         if build is None:
             return
-        good = event.exit_code == 0
-        phase = BuildPhase.OK if good else BuildPhase.FAILED
-        self.set_build(phase=phase, exit_code=event.exit_code, seconds=event.seconds)
-        first = "" if good else next((line for line in build.lines if "error" in line.lower()), "")
-        reason = f"ok in {event.seconds:.2f} s" if good else f"failed with exit code {event.exit_code}: {first.strip()}"
-        fix = "" if good else "everything goes on running; correct the error and save"
-        us = {"total": round(event.seconds * 1e6)}
-        code = "" if good else "E-BUILD"
-        self.show(Record(EventKind.BUILD, self.now, code=code, reason=reason.rstrip(": "), fix=fix, us=us))
+        good = event.exit_code == 0 and not event.stopped
+        ended = event.ended or self.now
+        self.set_build(
+            phase=BuildPhase.OK if good else BuildPhase.IDLE if event.stopped else BuildPhase.FAILED,
+            exit_code=event.exit_code, seconds=event.seconds, ended=ended, problems=event.problems,
+        )  # fmt: skip
+        self._tell_end(event, good=good)
         # Outputs of a failed build may settle late as well, and must not pass for a group of their own.
         self.put(flushing=True)
+        if good:
+            self._renew(event.outdated)
         if build.wanted_again:
-            self.rebuild(Rebuild())
+            self._rebuild(build.saved_since)
+
+    def _tell_end(self, event: BuildEnded, *, good: bool) -> None:
+        us = {"total": round(event.seconds * 1e6)}
+        if event.stopped:
+            reason = "stopped: sources have changed again"
+            self.show(Record(EventKind.BUILD, self.now, reason=reason, us=us))
+            return
+        reason = f"ok in {event.seconds:.2f} s" if good else f"failed with exit code {event.exit_code}"
+        warnings = sum(1 for each in event.problems if each.severity == "warning")
+        if good and warnings:
+            reason += f", {warnings} warning{'s' * (warnings > 1)}"
+        first = "" if good else self._first_error(event.problems)
+        self.show(
+            Record(
+                EventKind.BUILD,
+                self.now,
+                code="" if good else "E-BUILD",
+                reason=reason + (f": {first}" if first else ""),
+                fix="" if good else "everything goes on running; correct the error and save",
+                us=us,
+                problems=event.problems,
+            )
+        )
+
+    def _first_error(self, problems: tuple[Problem, ...]) -> str:
+        """Its place and message; where no compiler's message was recognised, the first line that speaks of an error."""
+        worst = next((each for each in problems if each.severity == "error"), None)
+        if worst:
+            place = f"{worst.path}:{worst.line}:{worst.column}" if worst.column else f"{worst.path}:{worst.line}"
+            return f"{place}: {worst.message}"
+        lines = self.state.build.lines if self.state.build else ()
+        return next((line for line in lines if "error" in line.lower()), "").strip()
 
     def flush(self, _: Flush) -> None:
         self.put(flushing=False)
         build = self.state.build
-        if self._building() or build is None or build.phase is BuildPhase.FAILED:
+        if self._building() or build is None or build.phase is not BuildPhase.OK:
             return
         if self.state.spoiled:
             self._withhold(self.state.withheld)
@@ -927,7 +1064,9 @@ class _Draft:
 
     def child_started(self, event: ChildStarted) -> None:
         if self.state.child:
-            self.put(child=replace(self.state.child, pid=event.pid, log=event.log))
+            self.put(
+                child=replace(self.state.child, pid=event.pid, log=event.log, exit_code=None, restarting=False),
+            )
             self.note(f"started pid {event.pid}: {' '.join(self.state.child.command)} (output in {event.log})")
 
     def child_output(self, event: ChildOutput) -> None:
@@ -936,11 +1075,92 @@ class _Draft:
             self.put(child=replace(child, lines=(*child.lines, *event.lines)[-OUTPUT_LINES_KEPT:]))
 
     def child_ended(self, event: ChildEnded) -> None:
+        child = self.state.child
+        if child is None or child.restarting or (event.pid and event.pid != child.pid):
+            return
+        self.put(child=replace(child, exit_code=event.exit_code))
+        code = event.exit_code
+        how = f"was ended by signal {-code}" if code < 0 else f"exited with code {code}"
+        again = "; it is started again after the next good build" if self.state.restart and self.state.build else ""
+        self.note(f"the host that was started here {how}{again}")
+
+    def child_absent(self, event: ChildAbsent) -> None:
         if self.state.child:
-            self.put(child=replace(self.state.child, exit_code=event.exit_code))
-            code = event.exit_code
-            how = f"was ended by signal {-code}" if code < 0 else f"exited with code {code}"
-            self.note(f"the host that was started here {how}")
+            self.put(child=replace(self.state.child, restarting=False))
+            again = "; it is tried again after the next good build" if self.state.build else ""
+            self.note(f"{event.reason}{again}")
+
+    def host_outdated(self, event: HostOutdated) -> None:
+        """Not while a build of ours runs or after one that failed: its end decides, or that of its correction."""
+        build = self.state.build
+        if build is None or (build.phase is not BuildPhase.FAILED and not self._building()):
+            self._renew(event.pids)
+
+    def _renew(self, outdated: frozenset[int]) -> None:
+        """After a good build: a host whose own code has changed, or that has ended, is started again."""
+        child = self.state.child
+        if child is None or not self.state.restart or child.restarting:
+            return
+        if outdated:
+            self._restart(child, "its own code has changed", outdated)
+        elif child.exit_code is not None:
+            self._restart(child, "there is a new build", frozenset())
+
+    def restart_host(self, _: RestartHost) -> None:
+        child = self.state.child
+        if child and not child.restarting:
+            self._restart(child, "as you asked", frozenset(self.attached()))
+
+    def _restart(self, child: Child, why: str, pids: frozenset[int]) -> None:
+        """From now on nothing is offered to what is being ended; its successor is brought to the newest modules."""
+        self.put(child=replace(child, restarting=True))
+        self.note(f"the host is started again: {why}")
+        for pid in sorted(pids & self.attached().keys()):
+            self.host_lost(HostLost(pid, "it is started again"))
+        self.actions.append(StartHost())
+
+    # ---- the configuration ----
+
+    def configured(self, event: Configured) -> None:
+        self._unpin_configuration()
+        self.put(busy=event.busy, restart=event.restart)
+        if event.watched is not None:
+            self._watch_only(event.watched)
+        self.note("the configuration was read again")
+        known, child = self.state.build, self.state.child
+        if event.build != (known.command if known else None):
+            self.put(build=replace(known, command=event.build) if known and event.build else None)
+            if event.build:
+                self.put(build=self.state.build or Build(event.build))
+                self._rebuild(0.0)
+        if event.command != (child.command if child else ()):
+            self.put(child=replace(child or Child(()), command=event.command) if event.command or child else None)
+            if event.command and self.state.child:
+                self._restart(self.state.child, "it is another command now", frozenset(self.attached()))
+
+    def _watch_only(self, watched: tuple[Path, ...]) -> None:
+        places = {path.absolute() for path in watched}
+        busy = self.state.transaction.outputs if self.state.transaction else frozenset()
+        kept = {
+            path: each
+            for path, each in self.state.outputs.items()
+            if {path.absolute(), path.parent.absolute()} & places or path in busy
+        }
+        self.put(
+            directories=(),
+            outputs=MappingProxyType(kept),
+            groups=tuple(filter(None, (group & kept.keys() for group in self.state.groups))),
+            withheld=self.state.withheld & kept.keys(),
+            repeating=self.state.repeating & kept.keys(),
+            settling=tuple(path for path in self.state.settling if path in kept),
+        )
+
+    def misconfigured(self, event: Misconfigured) -> None:
+        self.reject(event.failure, None, None, {})
+
+    def _unpin_configuration(self) -> None:
+        if self.state.rejection and self.state.rejection.code == "E-CONFIG":
+            self.put(rejection=None)
 
     # ---- the user ----
 
@@ -1002,6 +1222,11 @@ _HANDLERS: dict[type, Callable[[_Draft, Any], None]] = {
     ChildStarted: _Draft.child_started,
     ChildOutput: _Draft.child_output,
     ChildEnded: _Draft.child_ended,
+    ChildAbsent: _Draft.child_absent,
+    HostOutdated: _Draft.host_outdated,
+    Configured: _Draft.configured,
+    Misconfigured: _Draft.misconfigured,
+    RestartHost: _Draft.restart_host,
     RollBack: _Draft.roll_back,
     TogglePause: _Draft.toggle_pause,
     Rebuild: _Draft.rebuild,

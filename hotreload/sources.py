@@ -76,6 +76,11 @@ def examples() -> Path:
     return _shipped("examples")
 
 
+def templates() -> Path:
+    """The directory of the templates that ``hotreload new`` copies."""
+    return _shipped("templates")
+
+
 def _shim_in(root: Path) -> Shim:
     built = root / "lib" / "cmake" / "hotreload"
     return Shim(

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     import click
 
 COMMANDS = {
+    "new": "Create a project: a host, a patch module, or both.",
+    "init": "Make an existing project one that `hotreload dev` knows.",
+    "dev": "Build on every save, and bring the running host to the newest code.",
     "watch": "Watch build outputs and swap every good one into the running hosts.",
     "load": "Load modules into the running hosts, once.",
     "rollback": "Take back the newest swap, or one module; or bring back a version.",

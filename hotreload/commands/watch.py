@@ -12,7 +12,7 @@ from hotreload.commands import COMMANDS, aside, options
 from hotreload.model import HostOptions
 from hotreload.reporters import Reporter
 from hotreload.runner import Options, Runner
-from hotreload.session import Command
+from hotreload.session import Command, Note
 
 
 class WithHost(click.Command):
@@ -62,21 +62,28 @@ def command(
 ) -> int:  # fmt: skip
     if as_json and plain:
         raise click.UsageError("--json and --plain exclude each other")
-    started: tuple[str, ...] = context.meta.get(__name__, ())
-    if __name__ in context.meta and not started:
-        raise click.UsageError("name the host to start after --")
     dashboard = not as_json and not plain and options.interactive()
     session = Options(
-        paths=paths, hosts=wanted, build=build, command=started, existing=not no_existing, poll=poll,
+        paths=paths, hosts=wanted, build=build, command=started(context), existing=not no_existing, poll=poll,
         sources=sources, stay=dashboard, asked=asked,
     )  # fmt: skip
     return Runner(session, aside.around(reporter(as_json=as_json, dashboard=dashboard, color=color), beside)).run()
 
 
-def reporter(*, as_json: bool, dashboard: bool, color: str) -> Callable[[Callable[[Command], None]], Reporter]:
+def started(context: click.Context) -> tuple[str, ...]:
+    """The host that the command line names after ``--``; empty without one."""
+    words: tuple[str, ...] = context.meta.get(__name__, ())
+    if __name__ in context.meta and not words:
+        raise click.UsageError("name the host to start after --")
+    return words
+
+
+def reporter(
+    *, as_json: bool, dashboard: bool, color: str, editor: str = ""
+) -> Callable[[Callable[[Command | Note], None]], Reporter]:
     """The way to make the reporter that suits the output."""
 
-    def make(send: Callable[[Command], None]) -> Reporter:
+    def make(send: Callable[[Command | Note], None]) -> Reporter:
         if as_json:
             from hotreload.reporters.jsonl import JsonReporter
 
@@ -88,6 +95,6 @@ def reporter(*, as_json: bool, dashboard: bool, color: str) -> Callable[[Callabl
             return PlainReporter(console)
         from hotreload.reporters.dashboard import Dashboard
 
-        return Dashboard(console, sys.stdin.fileno(), send)
+        return Dashboard(console, sys.stdin.fileno(), send, editor=editor)
 
     return make

@@ -6,6 +6,7 @@ import atexit
 import os
 import select
 import signal
+import subprocess
 import termios
 import threading
 import time
@@ -17,12 +18,13 @@ from typing import Any
 from rich.console import Console
 
 from hotreload.meter import HostView
-from hotreload.model import Record
+from hotreload.model import Problem, Record
+from hotreload.reporters.editor import command
 from hotreload.reporters.keys import Keys
 from hotreload.reporters.screen import Painter
-from hotreload.reporters.ui import Ui, press
+from hotreload.reporters.ui import Edit, Ui, press
 from hotreload.reporters.view import render
-from hotreload.session import Command, Quit, State
+from hotreload.session import Command, Note, Quit, State
 
 FRAME_SECONDS = 0.25
 """What changes by itself is drawn at most this often. A key is answered at once: nobody types faster than it costs."""
@@ -45,9 +47,13 @@ class Dashboard:
         console: Decides on file, colour and encoding.
         keys: The terminal's file descriptor to read keys from, or None to show only.
         send: Takes what the user asks for; called from the dashboard's own thread.
+        editor: How a place is opened: a name, or a command with {file}, {line} and {column}; empty for $EDITOR.
     """
 
-    def __init__(self, console: Console, keys: int | None, send: Callable[[Command], None]) -> None:
+    def __init__(
+        self, console: Console, keys: int | None, send: Callable[[Command | Note], None], *, editor: str = ""
+    ) -> None:
+        self._editor = editor
         self._console = console
         self._keys = keys
         self._send = send
@@ -172,9 +178,26 @@ class Dashboard:
 
     def _press(self, name: str) -> None:
         state, hosts = self._latest
-        self._ui, command = press(self._ui, name, state, hosts)
-        if command is not None:
-            self._send(command)
+        self._ui, wish = press(self._ui, name, state, hosts)
+        if isinstance(wish, Edit):
+            self._edit(wish.problem)
+        elif wish is not None:
+            self._send(wish)
+
+    def _edit(self, problem: Problem) -> None:
+        """Gives the terminal to the editor until it ends. The session goes on: what is saved there is built."""
+        words = command(self._editor, os.environ, problem.path, problem.line, problem.column)
+        self._leave()
+        try:
+            subprocess.run(words, check=False)
+        except OSError as error:
+            self._send(
+                Note(f"{words[0]} cannot be started: {error.strerror}; set $EDITOR, or editor in hotreload.toml")
+            )
+        self._decoder = Keys()
+        self._size = (0, 0)  # it may be another now, and nothing is left of what was drawn
+        if not self._closing:
+            self._enter()
 
     def _resized(self) -> bool:
         """Ask the terminal itself: rich prefers COLUMNS and LINES, which stay as they were when a window is resized."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from hotreload.meter import HostView
-from hotreload.model import Change, ChangeKind, EventKind, Record
+from hotreload.model import Change, ChangeKind, EventKind, Problem, Record
 from hotreload.reporters.pipe import silence
 from hotreload.reporters.wording import failure_code
 from hotreload.session import State
@@ -62,8 +62,15 @@ def as_object(record: Record) -> dict[str, Any]:
         "expected": record.expected,
         "fix": record.fix,
         "us": dict(record.us),
+        "problems": [_problem(item) for item in record.problems],
     }
     return {key: value for key, value in everything.items() if value}
+
+
+def _problem(problem: Problem) -> dict[str, Any]:
+    """A compiler's message; what it did not tell is left out."""
+    names = ("severity", "message", "path", "line", "column", "code")
+    return {name: value for name in names if (value := getattr(problem, name))}
 
 
 def schema_text() -> str:

@@ -17,6 +17,11 @@ Run = tuple[str, str]
 """A name in STYLES and text without controls."""
 Line = Sequence[Run]
 
+SGR_COLOURS = ("black", "red", "green", "yellow", "blue", "magenta", "cyan", "white")
+"""In the order of their numbers, 30 to 37."""
+# Black and white may be the background's colour.
+_SGR = {name: "default" if name in ("black", "white") else name for name in SGR_COLOURS}
+
 # The terminal's own colours, so that light and dark backgrounds both work; and dim, not "bright black", for what steps
 # back: some themes give that the colour of the background, and dim also remains under NO_COLOR.
 STYLES: Mapping[str, Style] = MappingProxyType(
@@ -40,6 +45,9 @@ STYLES: Mapping[str, Style] = MappingProxyType(
             "spark": "cyan",
             "cursor": "bold cyan",
             "input": "bold underline",
+            "sgr.bold": "bold",
+            **{f"sgr.{name}": shown for name, shown in _SGR.items()},
+            **{f"sgr.bold.{name}": f"bold {shown}" for name, shown in _SGR.items()},
         }.items()
     }
 )

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from hotreload.meter import HostView
-from hotreload.model import SlotRecord
+from hotreload.model import Problem, SlotRecord
 from hotreload.session import (
+    Build,
     BuildPhase,
     Clear,
     Command,
@@ -16,6 +17,7 @@ from hotreload.session import (
     HostState,
     Quit,
     Rebuild,
+    RestartHost,
     RollBack,
     State,
     TogglePause,
@@ -46,6 +48,20 @@ class Ui:
     help: bool = False
     scroll: int = 0
     """How many of the newest events are scrolled out of view."""
+    problem: int = 0
+    """Which of a build's problems is shown first."""
+    problem_of: float = 0.0
+    """Of the build that began then; another build shows its first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Open the place of a problem in the user's editor. The dashboard does it: the editor needs its terminal."""
+
+    problem: Problem
+
+
+Wish = Command | Edit
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +71,11 @@ class Binding:
     keys: tuple[str, ...]
     sign: str
     label: str
-    act: Callable[[], tuple[Ui, Command | None]]
+    act: Callable[[], tuple[Ui, Wish | None]]
     shown: bool = True
 
 
-def press(ui: Ui, key: str, state: State, hosts: Mapping[int, HostView]) -> tuple[Ui, Command | None]:
+def press(ui: Ui, key: str, state: State, hosts: Mapping[int, HostView]) -> tuple[Ui, Wish | None]:
     """What a key does. Keys that are not valid now do nothing: the footer and this function read one table."""
     if ui.filtering and (len(key) == 1 or key == "backspace"):
         return replace(ui, filter=ui.filter[:-1] if key == "backspace" else ui.filter + key, selected=None), None
@@ -75,10 +91,10 @@ def bindings(ui: Ui, state: State, hosts: Mapping[int, HostView], rows: Sequence
     ``rows`` may hand in what ``ordered`` gave for the same state, to save sorting twice for one frame.
     """
 
-    def become(**changes: object) -> Callable[[], tuple[Ui, Command | None]]:
+    def become(**changes: object) -> Callable[[], tuple[Ui, Wish | None]]:
         return lambda: (replace(ui, **changes), None)  # type: ignore[arg-type]
 
-    def order(command: Command) -> Callable[[], tuple[Ui, Command | None]]:
+    def order(command: Wish) -> Callable[[], tuple[Ui, Wish | None]]:
         return lambda: (ui, command)
 
     if ui.help:
@@ -101,6 +117,11 @@ def bindings(ui: Ui, state: State, hosts: Mapping[int, HostView], rows: Sequence
     if escape := _escape(ui, state):
         label, result = escape
         found.append(Binding(("esc",), "Esc", label, lambda: result))
+    if state.build and (problem := shown_problem(ui, state.build)):
+        place = f"{problem.path.rpartition('/')[2]}:{problem.line}"
+        found.append(Binding(("e",), "e", f"edit {place}", order(Edit(problem))))
+        if len(state.build.problems) > 1:
+            found.append(Binding(("n",), "n", "next problem", become(**_next_problem(ui, state.build))))
     if command := _roll_back(ui, state, view, rows):
         what = f" {command.module}" if command.module else ""
         found.append(Binding(("b",), "b", f"roll back{what}", order(command)))
@@ -108,6 +129,8 @@ def bindings(ui: Ui, state: State, hosts: Mapping[int, HostView], rows: Sequence
     if state.build:
         again = state.build.phase is BuildPhase.RUNNING
         found.append(Binding(("r",), "r", "rebuild again" if again else "rebuild", order(Rebuild())))
+    if state.child and state.restart:
+        found.append(Binding(("h",), "h", "restart host", order(RestartHost())))
     if len(state.hosts) > 1:
         found.append(Binding(("tab",), "Tab", "next host", become(**_next_host(ui, state, pid, 1))))
         found.append(Binding(("shift-tab",), "", "", become(**_next_host(ui, state, pid, -1)), shown=False))
@@ -124,6 +147,28 @@ def bindings(ui: Ui, state: State, hosts: Mapping[int, HostView], rows: Sequence
     found.append(Binding(("page-up",), "PgUp", "older", become(scroll=older), shown=False))
     found.append(Binding(("page-down",), "PgDn", "newer", become(scroll=newer), shown=ui.scroll > 0))
     return found
+
+
+def shown_problem(ui: Ui, build: Build) -> Problem | None:
+    """The problem that is shown first, of a build that has ended; None where there is none with a place."""
+    if build.phase is BuildPhase.RUNNING or not build.problems:
+        return None
+    problem = build.problems[_problem_index(ui, build)]
+    return problem if problem.path else None
+
+
+def problems_shown(ui: Ui, build: Build) -> Sequence[Problem]:
+    """All problems of a build in the order shown."""
+    at = _problem_index(ui, build)
+    return (*build.problems[at:], *build.problems[:at])
+
+
+def _problem_index(ui: Ui, build: Build) -> int:
+    return ui.problem % len(build.problems) if build.problems and ui.problem_of == build.started else 0
+
+
+def _next_problem(ui: Ui, build: Build) -> dict[str, object]:
+    return {"problem": _problem_index(ui, build) + 1, "problem_of": build.started}
 
 
 def focus(state: State, hosts: Mapping[int, HostView], ui: Ui) -> int | None:

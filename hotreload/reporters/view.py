@@ -28,7 +28,8 @@ from hotreload.reporters.screen import (
     width_of,
     wrap,
 )
-from hotreload.reporters.ui import Sort, Ui, bindings, focus, ordered, press, selected_row
+from hotreload.reporters.sgr import runs as coloured
+from hotreload.reporters.ui import Sort, Ui, bindings, focus, ordered, press, problems_shown, selected_row
 from hotreload.reporters.wording import (
     change,
     changes,
@@ -401,7 +402,9 @@ def _help_lines(scene: Scene) -> list[Line]:
             ("Enter", "the selected slot's history"),
             ("b", "roll back: commit the previous code again, and quarantine this one"),
             ("p", "pause: hold new modules until pressed again"),
-            ("r", "run the build command now (with --build)"),
+            ("r", "run the build command now (with --build, or dev)"),
+            ("e  n", "open a compile error in your editor; show the next one first"),
+            ("h", "start the host again (with dev)"),
             ("s", "sort by name, calls/s, total, newest swap"),
             ("/", "filter: show only slots whose name contains a text"),
             ("Tab", "next host"),
@@ -637,12 +640,24 @@ def _build_pane(scene: Scene, inner: int) -> Pane | None:
     tone = "frame.bad" if failed else "frame"
     title: list[Run] = [("title", "build "), *_build_state(build, scene.now, named=True)]
     note: list[Run] = [("", "running code is unchanged")] if failed else []
+    # What the compilers objected to comes first; the rest of the output where none of it was recognised.
+    told = [line for problem in problems_shown(scene.ui, build) for line in problem.lines] if failed else []
+    if told:
+        title = [("bad", f"✗ {_tally_of(build)}"), ("faint", f"  {clock(build.started + build.seconds)}")]
 
     def draw(rows: int) -> list[Line]:
-        lines = _from_first_error(build.lines, rows) if failed else build.lines[-rows:]
-        return [_build_line(clean(line)) for line in lines] or [[("faint", "no output")]]
+        lines = told or (_from_first_error(build.lines, rows) if failed else build.lines[-rows:])
+        return [_build_line(line) for line in lines[:rows]] or [[("faint", "no output")]]
 
-    return Pane(title, note if inner >= 70 else [], 2, 2, min(8, max(2, len(build.lines))), 14, draw, tone)
+    height = max(2, len(told or build.lines))
+    return Pane(title, note if inner >= 70 else [], 2, 2, min(8, height), min(14, height), draw, tone)
+
+
+def _tally_of(build: Build) -> str:
+    """``build failed: 2 errors, 1 warning``."""
+    errors = sum(1 for each in build.problems if each.severity == "error")
+    counts = ((errors, "error"), (len(build.problems) - errors, "warning"))
+    return "build failed: " + ", ".join(_plural(number, noun) for number, noun in counts if number)
 
 
 def _from_first_error(lines: Sequence[str], rows: int) -> Sequence[str]:
@@ -659,6 +674,9 @@ def _is_error(line: str) -> bool:
 
 
 def _build_line(line: str) -> Line:
+    if "\x1b[" in line:
+        return coloured(line)
+    line = clean(line)
     tone = "bad" if _is_error(line) else "warn" if "warning" in line.lower() else ""
     return [(tone, line)]
 

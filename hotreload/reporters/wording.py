@@ -9,7 +9,10 @@ from functools import lru_cache
 
 from hotreload.model import Change, ChangeKind, EventKind, Host, Module, Record
 
-STEPS = ("settle", "stage", "preflight", "layout", "same", "open", "check", "on_load", "commit")
+STEPS = (
+    *("notice", "build", "deliver"),  # from the save to the host, of what dev has built
+    *("settle", "stage", "preflight", "layout", "same", "open", "check", "on_load", "commit"),
+)
 _UNITS = "kMGTPE"
 GUARDED = ("E-CRASH", "E-HANG")
 
@@ -138,17 +141,18 @@ def failure_code(record: Record) -> str:
 
 
 def took(record: Record) -> str:
-    """The whole time of a load; empty when it was not measured, and for a build, whose text says it."""
+    """The whole time of a load, from the save where that is known; empty when it was not measured, and for a build,
+    whose text says it."""
     if record.kind is EventKind.BUILD:
         return ""
-    spent = record.us.get("total") or sum(record.us.values())
+    spent = record.us.get("loop") or record.us.get("total") or sum(record.us.values())
     return milliseconds(spent) if spent else ""
 
 
 def step_times(record: Record) -> str:
     """The steps of a load in milliseconds, in their order; those that would read 0.00 are left out."""
     us = record.us
-    steps = (*STEPS, *(step for step in us if step not in STEPS and step != "total"))
+    steps = (*STEPS, *(step for step in us if step not in STEPS and step not in ("total", "loop")))
     return " ".join(f"{step.replace('_', ' ')} {us[step] / 1000:.2f}" for step in steps if us.get(step, 0) >= 5)
 
 

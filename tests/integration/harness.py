@@ -90,9 +90,9 @@ class Output:
             self._ended = True
             self._news.notify_all()
 
-    def find(self, wanted: Callable[[str], bool], start: int = 0) -> int:
+    def find(self, wanted: Callable[[str], bool], start: int = 0, patience: float = PATIENCE_SECONDS) -> int:
         """Waits for a line from number ``start`` on; returns its number."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + patience
         with self._news:
             at = start
             while True:
@@ -238,9 +238,9 @@ class Watch(Process):
         found: Json = json.loads(self.output.lines[at])
         return found
 
-    def says(self, text: str, start: int = 0) -> int:
+    def says(self, text: str, start: int = 0, patience: float = PATIENCE_SECONDS) -> int:
         """Waits for a plain line that contains ``text``; its number."""
-        return self.output.find(lambda line: text in line, start)
+        return self.output.find(lambda line: text in line, start, patience)
 
 
 @functools.cache
@@ -363,6 +363,13 @@ class Bench:
         """Starts ``hotreload events --follow --json``."""
         command = self.command("events", "--follow", "--json", *arguments)
         started = Watch(command, self.environment(**{"PYTHONWARNINGS": "error", **more}), self.work)
+        self.started.append(started)
+        return started
+
+    def dev(self, project: Path, *arguments: str | Path, **more: str) -> Watch:
+        """Starts ``hotreload dev`` in a project."""
+        environment = self.environment(**{"PYTHONWARNINGS": "error", "XDG_CONFIG_HOME": str(self.home), **more})
+        started = Watch(self.command("dev", *arguments), environment, project)
         self.started.append(started)
         return started
 

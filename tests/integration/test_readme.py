@@ -96,6 +96,7 @@ def test_all_blocks_are_tested() -> None:
         "file: kernel.c",
         "run: python",
         "run: notebook",
+        "run: newcomer",  # by test_newcomer.py
     }
     unlabelled = [text for label, _, text in blocks() if not label]
     assert {label for label, _, _ in blocks() if label} == known

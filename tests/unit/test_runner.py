@@ -17,7 +17,7 @@ from hotreload.errors import NoHost
 from hotreload.hosts import HostProcess
 from hotreload.model import OK, SAME, Failure, Host, Module, Report, Settled
 from hotreload.native import Reply
-from hotreload.runner import COPIES_KEPT, Copies, Options, Runner, stamps, transact
+from hotreload.runner import COPIES_KEPT, Copies, Options, Runner, transact
 from hotreload.session import Outcome, Quit, Transaction, Wanted
 from hotreload.testing import FakeLink
 from hotreload.watcher import Watcher
@@ -155,30 +155,6 @@ def test_copies_of_killed_watchers_are_removed_and_nothing_else(tmp_path: Path) 
     copies = Copies(tmp_path)
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {f"watch-{os.getppid()}-x", "watch-", "watch-me", copies.directory.name}
-
-
-# ---- sources ----
-
-
-def test_sources_are_told_from_outputs(tmp_path: Path) -> None:
-    def put(name: str) -> Path:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("x")
-        return path
-
-    wanted = {str(put(name)) for name in ("a.c", "sub/b.rs", "sub/Makefile", "CMakeLists.txt", "deep/er/c.hpp")}
-    for name in ("a.o", "notes.txt", "target/x.c", ".git/y.c", "out/z.c", "liba.so"):
-        put(name)
-    (tmp_path / "loop").symlink_to(tmp_path)
-    found = stamps([tmp_path], frozenset({tmp_path / "out"}))
-    assert set(found) == wanted
-    (tmp_path / "a.c").write_text("longer")
-    assert {path for path, stamp in stamps([tmp_path], frozenset()).items() if found.get(path) != stamp} == {
-        str(tmp_path / "a.c"),
-        str(tmp_path / "out" / "z.c"),
-    }
-    assert stamps([tmp_path / "nothing here"], frozenset()) == {}
 
 
 # ---- the end of a rescan ----
