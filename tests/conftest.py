@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from integration.harness import Bench
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# A shell without job control starts what runs in the background with Ctrl-C ignored, and all its children inherit that.
+for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
 # A socket's path holds 107 bytes: some users' TMPDIR leaves no room for it, neither for us nor for what we start.
 if len(tempfile.gettempdir()) > 30:
