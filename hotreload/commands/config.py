@@ -56,6 +56,7 @@ All that is asked for comes on one line, in the order asked, quoted for a shell 
   cc host.c $(hotreload config --cflags --libs)
   cc host.c $(hotreload config --cflags --sources --libs)
   cmake -Dhotreload_DIR=$(hotreload config --cmake-dir) ...
+  eval cc host.c $(hotreload config --cflags --libs)    where a path has spaces
 
 C++ hosts take --libs: their compiler would read --sources as C++.
 """

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -67,7 +68,7 @@ class Installed:
 
     def config(self, *options: str) -> list[str]:
         # -I: neither the current directory nor PYTHONPATH may stand in for what is installed.
-        return output_of(self.python, "-I", "-m", "hotreload", "config", *options).split()
+        return shlex.split(output_of(self.python, "-I", "-m", "hotreload", "config", *options))
 
     def path(self, option: str) -> Path:
         (found,) = self.config(option)
@@ -329,7 +330,7 @@ def test_part_of_a_cmake_project(host: Path, require_tool: RequireTool) -> None:
     """add_subdirectory: no install rules and no Python of ours in somebody else's project."""
     project = cmake_project(host, "hotreload::hotreload")
     lists = project / "CMakeLists.txt"
-    text = re.sub(r"find_package\(.*\)", f"add_subdirectory({SHIM} hotreload)", lists.read_text(encoding="utf-8"))
+    text = re.sub(r"find_package\(.*\)", f'add_subdirectory("{SHIM}" hotreload)', lists.read_text(encoding="utf-8"))
     lists.write_text(text, encoding="utf-8")
     assert output_of(build_with_cmake(project, require_tool("cmake"))) == OUTPUT
     assert not list((project / "build").rglob("hotreloadTargets*.cmake"))

@@ -50,7 +50,7 @@ def shim(tmp_path_factory: pytest.TempPathFactory, cc: str) -> Shim:
             [cc, "-std=c11", "-O2", "-fPIC", "-pthread", "-I", INCLUDE, "-c", source, "-o", target], check=True
         )
     objects = [str(path) for path in sorted(directory.glob("*.o"))]
-    return Shim(f"-I{INCLUDE} -pthread", shlex.join([*objects, "-pthread", "-ldl"]))
+    return Shim(f"{shlex.quote(f'-I{INCLUDE}')} -pthread", shlex.join([*objects, "-pthread", "-ldl"]))
 
 
 def build(name: str, into: Path, *arguments: str) -> tuple[Path, str]:
@@ -137,7 +137,7 @@ def test_unchanged_source_builds_to_the_same_bytes(
 def test_off_build_needs_no_shim(name: str, tmp_path: Path, runtime_home: Path, require_tool: RequireTool) -> None:
     """What a shipping build does: hotreload compiled away, nothing of it linked."""
     require_tool("make")
-    flags = f"HOTRELOAD_CFLAGS=-I{INCLUDE} -DHOTRELOAD_OFF"
+    flags = f"HOTRELOAD_CFLAGS={shlex.quote(f'-I{INCLUDE}')} -DHOTRELOAD_OFF"
     directory, _ = build(name, tmp_path, flags, "HOTRELOAD_LIBS=")
     with running([str(directory / "build" / "host")], environment(runtime_home)) as host:
         assert re.match(r"(count|frames)=\d+ ", line(host))

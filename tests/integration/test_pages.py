@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import plain_checkout
 from documents import blocks, reader_environment
 
 from hotreload import codes
@@ -26,6 +27,7 @@ def test_all_snippets_say_what_they_show() -> None:
         assert [(each.label, each.language) for each in found] in ([], [(f"shows: {code}", "sh")]), code
 
 
+@plain_checkout
 @pytest.mark.parametrize("code", [code for code, found in SHOWN.items() if found])
 def test_a_code_is_shown_by_its_snippet(code: str, environment: dict[str, str], tmp_path: Path, cc: str) -> None:
     """The last command fails with the code; nothing before it does."""

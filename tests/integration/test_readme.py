@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from conftest import RequireTool
+from conftest import RequireTool, plain_checkout
 
 import hotreload.commands
 from hotreload import native
@@ -114,6 +115,7 @@ def test_the_two_commands_are_targets() -> None:
         subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
 
 
+@plain_checkout
 @pytest.mark.parametrize(("compiler", "suffix"), [("cc", "c"), ("c++", "cpp")])
 def test_c(
     compiler: str, suffix: str, environment: dict[str, str], tmp_path: Path, start: Callable[[list[str]], Path]
@@ -136,9 +138,10 @@ def test_rust(
     environment: dict[str, str], tmp_path: Path, start: Callable[[list[str]], Path], require_tool: RequireTool
 ) -> None:
     require_tool("cargo")
-    crate = subprocess.run(
+    done = subprocess.run(
         ["hotreload", "config", "--rust-dir"], env=environment, check=True, capture_output=True, text=True
-    ).stdout.strip()
+    )
+    (crate,) = shlex.split(done.stdout)
     for name, extra, features in (
         ("host", "", ""),
         ("patch", '[lib]\ncrate-type = ["cdylib"]\n', ", default-features = false"),
@@ -156,6 +159,7 @@ def test_rust(
     assert set(steps(text)) <= {1, 10}
 
 
+@plain_checkout
 def test_python(environment: dict[str, str], tmp_path: Path, start: Callable[[list[str]], Path]) -> None:
     for name in ("kernel.py", "kernel.c"):
         (tmp_path / name).write_text(labelled(f"file: {name}"), encoding="utf-8")
