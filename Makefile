@@ -48,7 +48,8 @@ ifneq ($(CARGO),)
 	@set -e; for manifest in $(RUST); do \
 		echo "cargo fmt and clippy: $$manifest"; \
 		cargo fmt --manifest-path $$manifest --all --check; \
-		cargo clippy --quiet --manifest-path $$manifest --all-targets -- --deny warnings; \
+		cargo clippy --quiet --manifest-path $$manifest --workspace --all-targets -- --deny warnings; \
+		cargo clippy --quiet --manifest-path $$manifest --all-targets --features macros -- --deny warnings; \
 	done
 	@set -e; for manifest in $(RUST_EXAMPLES); do cargo fmt --manifest-path $$manifest --check; done
 else

@@ -20,7 +20,12 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 CRATE = REPOSITORY / "shim" / "rust"
 EXAMPLE = REPOSITORY / "examples" / "counter-rust"
-FEATURES = {"default": [], "off": ["--features", "off"], "module": ["--no-default-features"]}
+FEATURES = {
+    "default": [],
+    "macros": ["--features", "macros"],
+    "off": ["--features", "off,macros"],
+    "module": ["--no-default-features"],
+}
 
 TOOL = (sys.executable, "-m", "hotreload")
 needs_tool = pytest.mark.skipif(find_spec("hotreload._shim") is None, reason="the Python package is not built")
@@ -72,16 +77,16 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # ---- the crate ----
 
 
-@pytest.mark.parametrize("features", ["default", "off"])
+@pytest.mark.parametrize("features", ["macros", "off"])
 def test_the_crate_passes_its_own_tests(features: str, target: Path) -> None:
     output = run("cargo", "test", *FEATURES[features], cwd=CRATE, target=target)
     passed = sum(int(count) for count in re.findall(r"test result: ok\. (\d+) passed", output))
-    assert passed >= {"default": 50, "off": 10}[features], output
+    assert passed >= {"macros": 60, "off": 11}[features], output
 
 
 @pytest.mark.parametrize("features", FEATURES)
 def test_clippy_has_nothing_to_say(features: str, target: Path) -> None:
-    kinds = ["--lib"] if features == "module" else ["--all-targets"]
+    kinds = ["--lib"] if features == "module" else ["--workspace", "--all-targets"]
     run("cargo", "clippy", *kinds, *FEATURES[features], "--", "-D", "warnings", cwd=CRATE, target=target)
 
 
@@ -96,6 +101,83 @@ def test_the_sources_are_formatted() -> None:
     run("cargo", "fmt", "--check", cwd=CRATE)
     for package in sorted(path.parent for path in EXAMPLE.glob("*/Cargo.toml")):
         run("cargo", "fmt", "--check", cwd=package)
+
+
+ATTRIBUTES = {
+    "host": """
+        #[hotreload::slot("counter.add")]
+        fn add(total: &mut i64, amount: i64) -> Result<i64, i32> {
+            *total += amount;
+            Ok(*total)
+        }
+
+        fn main() {
+            add::declare().unwrap();
+            // SAFETY: the patch takes what the slot gives.
+            unsafe { hotreload::serve("attributes", hotreload::Serving::default()) }.unwrap();
+            let mut total = 0;
+            loop {
+                match add(&mut total, 1) {
+                    Ok(total) => println!("value {total}"),
+                    Err(status) => println!("status {status}"),
+                }
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+        }
+    """,
+    "patch": """
+        #[hotreload::module("counter", 1)]
+        mod patches {
+            #[patch("counter.add")]
+            fn add(total: &mut i64, amount: i64) -> i64 {
+                *total += STEP * amount;
+                assert!(STEP != 500, "a patch that panics");
+                *total
+            }
+            const STEP: i64 = 10;
+        }
+    """,
+}
+
+
+@needs_tool
+def test_attributes_in_a_running_host(target: Path, tmp_path: Path, runtime_home: Path) -> None:
+    """A host and a patch module written with the attributes alone: edit, build, swap; a panic is the host's error."""
+    for name, source in ATTRIBUTES.items():
+        package = tmp_path / name
+        (package / "src").mkdir(parents=True)
+        (package / "src" / ("main.rs" if name == "host" else "lib.rs")).write_text(source)
+        manifest = f'[package]\nname = "attributes-{name}"\nversion = "0.1.0"\nedition = "2021"\n'
+        manifest += '[lib]\ncrate-type = ["cdylib"]\n' if name == "patch" else ""
+        defaults = "false" if name == "patch" else "true"
+        manifest += f'[dependencies]\nhotreload = {{ path = "{CRATE}", default-features = {defaults}, '
+        (package / "Cargo.toml").write_text(manifest + 'features = ["macros"] }\n[workspace]\n')
+    run("cargo", "build", cwd=tmp_path / "host", target=target)
+    host = subprocess.Popen(
+        [target / "debug/attributes-host"],
+        env={**os.environ, "XDG_RUNTIME_DIR": str(runtime_home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        kept = values_until_step(host, 1)[1]
+        source = tmp_path / "patch/src/lib.rs"
+        for step in (1000, 500, 2000):
+            source.write_text(re.sub(r"i64 = \d+", f"i64 = {step}", source.read_text()))
+            run("cargo", "build", cwd=source.parents[1], target=target)
+            module = target / "debug/libattributes_patch.so"
+            run(*TOOL, "load", module, cwd=REPOSITORY, XDG_RUNTIME_DIR=str(runtime_home))
+            if step == 500:
+                assert host.stdout is not None
+                assert any(line == "status -131\n" for line in host.stdout), "its panic is the host's to handle"
+            else:
+                before, after = values_until_step(host, step)
+                assert before >= kept, "the state is kept"
+                kept = after
+    finally:
+        host.kill()
+        host.communicate()
 
 
 # ---- the demo ----

@@ -55,6 +55,8 @@
 //! - `off`: shipping builds. A slot call is a direct call of its fallback, nothing is served, loads are refused, and no
 //!   C is compiled. The program's source stays as it is.
 //!
+//! - `macros`: the attributes `#[slot]` for hosts, `#[module]` and `#[patch]` for modules. It builds `syn`.
+//!
 //! # Panics and statuses
 //!
 //! A panic in a typed implementation becomes the status [`PANICKED`]; it does not cross into the host. This needs
@@ -69,6 +71,8 @@ compile_error!("hotreload supports 64-bit Unix systems");
 pub mod abi;
 mod error;
 pub mod hotpatch_rs;
+#[cfg(feature = "macros")]
+mod macros;
 mod patch;
 
 #[cfg(all(feature = "host", not(feature = "off")))]
@@ -106,6 +110,101 @@ pub use report::{Change, ChangeKind, Report, Steps, Warning};
 pub use runtime::{HotpatchRuntime, ModuleLoadReport};
 #[cfg(feature = "host")]
 pub use slot::{frame, Frame, Slot};
+
+/// Makes a function of a host a slot: it is its own fallback, and is called as before, under its own name.
+///
+/// The function takes `&mut State` (the first parameter, if it is one), then `&Input` or `Input` (which is `Copy`), each
+/// of which may be missing, and returns the output. Several inputs go into a struct.
+///
+/// | it returns | a status other than 0 is |
+/// |---|---|
+/// | `Output`, or nothing | a panic in the caller: of an implementation that panicked, or of a module in C that failed |
+/// | `Result<Output, i32>` | the error |
+/// | `i32`, with `&mut Output` as third parameter | what is returned |
+///
+/// A type of the function's name has `declare()`, which makes the slot known (do it for all slots at the start), and
+/// `slot()`, the [`Slot`] for [frames](frame).
+///
+/// ```
+/// #[derive(Default)]
+/// #[repr(C)]
+/// pub struct Counter { total: i64 }
+///
+/// #[hotreload::slot("doc.macros.add")]
+/// fn add(counter: &mut Counter, amount: i64) -> i64 {
+///     counter.total += amount;
+///     counter.total
+/// }
+///
+/// add::declare()?;
+/// let mut counter = Counter::default();
+/// assert_eq!(add(&mut counter, 3), 3);
+/// # Ok::<(), hotreload::Error>(())
+/// ```
+///
+/// What no slot can be does not compile:
+///
+/// ```compile_fail
+/// #[hotreload::slot("doc.two.inputs")]
+/// fn add(a: i64, b: i64) -> i64 { a + b }
+/// ```
+/// ```compile_fail
+/// #[hotreload::slot("doc.generic")]
+/// fn same<T>(value: T) -> T { value }
+/// ```
+/// ```compile_fail
+/// #[hotreload::slot("")]
+/// fn nameless() {}
+/// ```
+#[cfg(all(feature = "macros", feature = "host"))]
+pub use hotreload_macros::slot;
+
+/// Makes an inline Rust module a patch module: `#[patch("symbol")]` marks its functions for slots, `#[on_load]` and
+/// `#[on_unload]` those from `*mut State` to a status.
+///
+/// The functions look like those of `#[slot]`; host and patch agree on the types, not on the form: what
+/// returns `Result<Output, i32>` fits a slot that returns `Output`. A panic becomes the status [`PANICKED`].
+///
+/// ```
+/// #[hotreload::module("counter", 2)]
+/// mod patches {
+///     #[repr(C)]
+///     pub struct Counter { total: i64 }
+///
+///     #[patch("counter.add")]
+///     fn add(counter: &mut Counter, amount: i64) -> i64 {
+///         counter.total += 10 * amount;
+///         counter.total
+///     }
+/// }
+/// # fn main() {}
+/// ```
+/// ```compile_fail
+/// #[hotreload::module("counter", 2)]
+/// mod patches {
+///     fn not_marked() {}
+/// }
+/// # fn main() {}
+/// ```
+/// ```compile_fail
+/// #[hotreload::patch("counter.add")]
+/// fn not_inside() {}
+/// # fn main() {}
+/// ```
+#[cfg(feature = "macros")]
+pub use hotreload_macros::module;
+#[cfg(feature = "macros")]
+#[doc(no_inline)]
+pub use hotreload_macros::{on_load, on_unload, patch};
+
+/// For the attribute macros alone.
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+pub mod __macros {
+    #[cfg(feature = "host")]
+    pub use crate::macros::{call, value};
+    pub use crate::macros::{give, give_result};
+}
 
 /// For the macros alone.
 #[doc(hidden)]

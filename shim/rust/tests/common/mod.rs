@@ -32,7 +32,9 @@ fn module_side() -> &'static Path {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("module-side");
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         run(Command::new(cargo)
-            .args(["build", "--no-default-features", "--lib", "--manifest-path"])
+            .args(["build", "--no-default-features", "--lib"])
+            .args(if cfg!(feature = "macros") { &["--features", "macros"][..] } else { &[] })
+            .arg("--manifest-path")
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
             .arg("--target-dir")
             .arg(&target));
@@ -59,7 +61,9 @@ pub fn rust_module(name: &str, source: &str) -> PathBuf {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let mut command = Command::new(rustc);
     command.args(["--crate-type", "cdylib", "--edition", "2021", "--crate-name", name, "-O"]);
-    command.arg("--extern").arg(format!("hotreload={}", module_side().display()));
+    let library = module_side();
+    command.arg("--extern").arg(format!("hotreload={}", library.display()));
+    command.arg("-L").arg(format!("dependency={}", library.with_file_name("deps").display())); // the macros
     run(command.arg("-o").arg(&output).arg(&file));
     output
 }
