@@ -123,6 +123,8 @@ class HostOptions:
     """What a tool asks hosts for when it attaches; None leaves an option as the host has it."""
 
     guard: Guard | None = None
+    sample_every: int | None = None
+    """Time one call in so many; 0 for the host's default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +163,13 @@ class SlotRecord:
     swapped_at: float
     calls_base: int
     calls_at_swap: int
+    first_called: float = 0.0
+    """When this version was called first."""
+
+    @property
+    def unproven(self) -> bool:
+        """The slot was swapped, and nobody has called it since."""
+        return self.swaps > 0 and not self.first_called
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +183,16 @@ class ModuleRecord:
     loaded_at: float
     bytes: int
     staged: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How long the sampled calls of one version of a slot took, nanoseconds."""
+
+    version: int
+    samples: int
+    p50_ns: int
+    p99_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +214,8 @@ class Snapshot:
     in_flight: Sequence[int]
     blocked: str = ""
     """Names the thread and slot that a grace period waits for; empty when none does."""
+    times: Sequence[tuple[Times, Times]] = ()
+    """Of ``slots[i]``: its version's call times and the previous one's; empty while the host does not sample."""
 
     def calls_on_version(self, row: int) -> int:
         """Calls that reached ``slots[row]`` since its last change."""
@@ -227,7 +248,7 @@ class Busy(Enum):
 
 
 class EventKind(Enum):
-    """The fixed event names of DESIGN.md section 9; ``NOTE`` is for people and never in ``--json``."""
+    """The fixed event names of DESIGN.md section 9, and ``called``; ``NOTE`` is for people and never in ``--json``."""
 
     ATTACH = "attach"
     DETACH = "detach"
@@ -239,6 +260,8 @@ class EventKind(Enum):
     RETIRE = "retire"
     UNLOAD = "unload"
     CRASH = "crash"
+    CALLED = "called"
+    """The first calls of slots on a new version."""
     BUILD = "build"
     NOTE = "note"
 

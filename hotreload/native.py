@@ -34,6 +34,7 @@ from hotreload.model import (
     SlotRecord,
     SlotState,
     Snapshot,
+    Times,
 )
 
 STEPS = ("stage", "preflight", "layout", "same", "open", "check", "on_load", "commit", "total")
@@ -76,6 +77,7 @@ _EVENTS = {
     lib.HR_EVENT_RETIRE: EventKind.RETIRE,
     lib.HR_EVENT_UNLOAD: EventKind.UNLOAD,
     lib.HR_EVENT_CRASH: EventKind.CRASH,
+    lib.HR_EVENT_FIRST_CALL: EventKind.CALLED,
 }
 
 
@@ -272,6 +274,9 @@ def options_body(asked: HostOptions) -> bytes:
         body.options.probation_calls = asked.guard.calls
         body.options.probation_ms = round(asked.guard.seconds * 1000)
         body.options.hang_ms = round(asked.guard.hang_seconds * 1000)
+    if asked.sample_every is not None:
+        body.named |= lib.HR_OPTION_SAMPLE
+        body.options.sample_every = asked.sample_every
     body.options.flags = body.named
     return bytes(ffi.buffer(body))
 
@@ -397,6 +402,7 @@ class Box:
             calls=calls,
             in_flight=in_flight,
             blocked=self._blocked() if header.blocked_thread else "",
+            times=self._read_times() if header.sample_every else (),
         )
 
     def events(self, after: int, most: int = 64) -> tuple[int, list[tuple[int, Record]]]:
@@ -451,6 +457,12 @@ class Box:
             [busy[slot.index] for slot in self._slots],
         )
 
+    def _read_times(self) -> list[tuple[Times, Times]]:
+        raw = ffi.new("hr_times[]", 2 * self._count)
+        count = lib.hr_box_times_of(self._reader, self._raw_slots, raw, self._count)
+        pairs = ffi.unpack(raw, 2 * count)
+        return [(_times(pairs[2 * slot.index]), _times(pairs[2 * slot.index + 1])) for slot in self._slots if count]
+
     def _slot_record(self, index: int, raw: Any, modules: dict[int, ModuleRecord]) -> SlotRecord:
         module = modules.get(raw.module)
         return SlotRecord(
@@ -464,6 +476,7 @@ class Box:
             swapped_at=raw.swapped_at / 1e9,
             calls_base=raw.calls_base,
             calls_at_swap=raw.calls_at_swap,
+            first_called=raw.first_called / 1e9 if raw.first_version == raw.version else 0.0,
         )
 
     def _module_record(self, raw: Any) -> ModuleRecord:
@@ -491,7 +504,7 @@ class Box:
             time=raw.time / 1e9,
             host=self.host,
             module=Module(_text(raw.module), raw.module_version, _text(raw.build_id), _text(raw.path), raw.content),
-            changes=_changes(_text(raw.changes)),
+            changes=_changes(_text(raw.changes), first_call=kind is EventKind.CALLED),
             code=failure.code if failure else "",
             reason=failure.reason if failure else "",
             fix=failure.fix if failure else "",
@@ -501,11 +514,16 @@ class Box:
         )
 
 
-def _changes(lines: str) -> tuple[Change, ...]:
+def _times(raw: Any) -> Times:
+    return Times(raw.version, raw.samples, raw.p50_ns, raw.p99_ns)
+
+
+def _changes(lines: str, *, first_call: bool) -> tuple[Change, ...]:
+    """A first call's lines tell the version and when, which the record's own numbers say well enough."""
     # Not splitlines(): a name may hold U+0085 or U+2028. What a damaged box holds instead of numbers is left out.
     fields = (line.rsplit("\t", 2) for line in lines.split("\n"))
     return tuple(
-        Change(each[0], int(each[1]), int(each[2]))
+        Change(each[0], int(each[1]), int(each[1] if first_call else each[2]))
         for each in fields
         if len(each) == 3 and each[1].isascii() and each[1].isdigit() and each[2].isascii() and each[2].isdigit()
     )

@@ -47,10 +47,12 @@ def slot(
     state: SlotState | None = None,
     since: float = 0.0,
     at_swap: int = 0,
+    called: bool = True,
 ) -> SlotRecord:
-    """A slot in one line; live when it has a module."""
+    """A slot in one line; live when it has a module. ``called``: soon after its swap."""
     found = state or (SlotState.LIVE if module else SlotState.FALLBACK)
-    return SlotRecord(symbol, index, version, found, module, version, version, since, 0, at_swap)
+    first = since + 0.002 if called and since else 0.0
+    return SlotRecord(symbol, index, version, found, module, version, version, since, 0, at_swap, first)
 
 
 def view(slots: Sequence[SlotRecord], speeds: Sequence[Speed], *, host: Host = HOST, alive: bool = True) -> HostView:

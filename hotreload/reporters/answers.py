@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,23 @@ from rich.table import Table
 from rich.text import Text
 
 from hotreload.history import Entry
-from hotreload.model import OK, SAME, EventKind, Failure, Host, Manifest, ModuleRecord, Record, Report, Snapshot
-from hotreload.reporters.jsonl import as_object
-from hotreload.reporters.wording import changes, clean, count, module_title, one_line, uptime
+from hotreload.model import (
+    OK,
+    SAME,
+    EventKind,
+    Failure,
+    Host,
+    Manifest,
+    ModuleRecord,
+    Record,
+    Report,
+    SlotRecord,
+    Snapshot,
+)
+from hotreload.reporters.jsonl import as_object, rfc3339
+from hotreload.reporters.wording import call_times, changes, clean, count, milliseconds, module_title, one_line, uptime
+
+_TIMES = "TOOK"
 
 
 def _dump(value: Any) -> None:
@@ -127,16 +141,24 @@ def print_slots(snapshots: Sequence[Snapshot], console: Console | None) -> None:
         return
     for each in snapshots:
         console.print(f"{clean(each.host.name)}  pid {each.host.pid}  generation {each.generation}")
-        table = _table("SLOT", "VERSION", "STATE", "MODULE", "CALLS", "ON VERSION", "IN FLIGHT")
+        timed = [_TIMES] if each.times else []
+        table = _table("SLOT", "VERSION", "STATE", "MODULE", "CALLS", "ON VERSION", "IN FLIGHT", "FIRST CALL", *timed)
         for row, slot in enumerate(each.slots):
             table.add_row(
                 clean(slot.symbol), f"v{slot.version}", slot.state.value,
                 module_title(slot.module) if slot.module else "-", str(each.calls[row]),
-                str(each.calls_on_version(row)), str(each.in_flight[row]),
+                str(each.calls_on_version(row)), str(each.in_flight[row]), _first_call(slot),
+                *([call_times(*each.times[row])] if timed else []),
             )  # fmt: skip
         console.print(table)
         if each.blocked:
             console.print(each.blocked, style="yellow")
+
+
+def _first_call(slot: SlotRecord) -> str:
+    if slot.unproven:
+        return "not called since the swap"
+    return f"{milliseconds((slot.first_called - slot.swapped_at) * 1e6)} after it" if slot.swaps else "-"
 
 
 def _slots_object(snapshot: Snapshot) -> dict[str, Any]:
@@ -160,6 +182,23 @@ def _slot_object(snapshot: Snapshot, row: int) -> dict[str, Any]:
         "calls_on_version": snapshot.calls_on_version(row),
         "in_flight": snapshot.in_flight[row],
         "state": slot.state.value,
+        "swapped_at": _moment(slot.swapped_at),
+        "first_called": _moment(slot.first_called),
+        **_times_object(snapshot, row),
+    }
+
+
+def _moment(when: float) -> str | None:
+    return rfc3339(when) if when else None
+
+
+def _times_object(snapshot: Snapshot, row: int) -> dict[str, Any]:
+    """Sampled call times: of the version, and of the one before; nothing while the host does not sample."""
+    if not snapshot.times:
+        return {}
+    names = ("times", "previous_times")
+    return {
+        name: asdict(times) if times.samples else None for name, times in zip(names, snapshot.times[row], strict=True)
     }
 
 

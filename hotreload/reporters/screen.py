@@ -53,7 +53,7 @@ STYLES: Mapping[str, Style] = MappingProxyType(
 )
 
 _ASCII = str.maketrans(
-    dict(zip("╭╮╰╯├┤─│┃●○◆✗✓▸▪…→›·×↑↓µ▁▂▃▄▅▆▇█▏━", "++++++-|!*o#x+>.~>>.x^vu_:-=+*##|=", strict=True))
+    dict(zip("╭╮╰╯├┤─│┃●○◌◆✗✓▸▪…→›·×↑↓µ▁▂▃▄▅▆▇█▏━", "++++++-|!*o.#x+>.~>>.x^vu_:-=+*##|=", strict=True))
 )
 
 

@@ -31,6 +31,7 @@ from hotreload.reporters.screen import (
 from hotreload.reporters.sgr import runs as coloured
 from hotreload.reporters.ui import Sort, Ui, bindings, focus, ordered, press, problems_shown, selected_row
 from hotreload.reporters.wording import (
+    call_times,
     change,
     changes,
     clean,
@@ -52,6 +53,7 @@ __all__ = ["HostView", "Sort", "Ui", "press", "render", "sparkline"]
 FULL = (80, 20)
 COMPACT = (40, 6)
 _LEVELS = "▁▂▃▄▅▆▇"
+_UNCALLED_SECONDS = 3.0  # after a swap; then a slot that nobody calls says so
 _SEARCHED = 40  # records looked through for a slot's past: one record may name thousands of slots
 
 _SIGNS = {
@@ -67,6 +69,7 @@ _TONES = {
     EventKind.REJECT: "bad",
     EventKind.ROLLBACK: "warn",
     EventKind.CRASH: "bad",
+    EventKind.CALLED: "good",
     EventKind.SAME: "faint",
     EventKind.NOTE: "faint",
     EventKind.CANDIDATE: "faint",
@@ -416,6 +419,7 @@ def _help_lines(scene: Scene) -> list[Line]:
     lines.append([("faint", "○ fallback"), ("", "    the code built into the host")])
     lines.append([("good", "● live"), ("", "        code of a module")])
     lines.append([("warn", "◆ probation"), ("", "   just swapped, the guard still watches it")])
+    lines.append([("warn", "◌ uncalled"), ("", "    swapped, and not called since")])
     lines.append([("warn", "? undeclared"), ("", "  a module brought it, no host slot declares it")])
     lines.append([("bad", "✗"), ("", "             its newest module was rejected; it runs what it ran before")])
     return lines
@@ -472,18 +476,18 @@ def _table(scene: Scene, view: HostView, inner: int, height: int) -> list[Line]:
     at = scene.rows.index(scene.selected) if scene.selected is not None else 0
     first = max(0, min(at - visible // 2, len(scene.rows) - visible))
     rows = scene.rows[first : first + visible]
-    columns = _columns([slots[row] for row in rows], inner)
+    columns = _columns([slots[row] for row in rows], inner, scene.now)
     above, below = first, len(scene.rows) - first - len(rows)
     more = f" ↑{above}" * bool(above) + f" ↓{below}" * bool(below)
     return [_heading(columns, more), *(_slot_line(scene, view, row, columns) for row in rows)]
 
 
-def _columns(slots: Sequence[SlotRecord], inner: int) -> _Columns:
+def _columns(slots: Sequence[SlotRecord], inner: int, now: float) -> _Columns:
     """Widths by what is visible. Room goes first to the names, then to the modules' names, then to the sparkline."""
     gap = 2 if inner >= 90 else 1
     name = max(12, max(width_of(clean(slot.symbol)) for slot in slots))
     version = max(3, max(len(str(slot.version)) + 1 for slot in slots))
-    state = max(8, max(len(slot.state.value) + 2 for slot in slots))
+    state = max(8, max(len(_state_text(slot, now)) + 2 for slot in slots))
     full = max(width_of(_module_text(slot)) for slot in slots)
     counts = inner >= 76
     module = 8 if inner >= 70 else 0
@@ -515,7 +519,7 @@ def _heading(columns: _Columns, more: str) -> Line:
 def _slot_line(scene: Scene, view: HostView, row: int, columns: _Columns) -> Line:
     slot, snapshot = view.snapshot.slots[row], view.snapshot
     chosen = row == scene.selected
-    tone, sign = _SIGNS[slot.state]
+    tone, sign = ("warn", "◌") if _is_uncalled(slot, scene.now) else _SIGNS[slot.state]
     if _is_rejected(slot, scene.state.rejection):
         tone, sign = "bad", "✗"
     gap = " " * columns.gap
@@ -528,7 +532,7 @@ def _slot_line(scene: Scene, view: HostView, row: int, columns: _Columns) -> Lin
         text = _module_text(slot) if columns.full_module else slot.module.short_id if slot.module else "built in"
         runs.append(("" if slot.module else "faint", gap + left(text, columns.module)))
     runs.append((tone, f"{gap}{sign} "))
-    runs.append((tone if tone != "bad" else "", left(slot.state.value, columns.state - 2)))
+    runs.append((tone if tone != "bad" else "", left(_state_text(slot, scene.now), columns.state - 2)))
     rate = _rate_text(scene, row)
     runs.append(("faint" if rate in ("idle", "-") else "strong", gap + right(rate.removesuffix("/s"), 7)))
     if columns.spark:
@@ -541,6 +545,14 @@ def _slot_line(scene: Scene, view: HostView, row: int, columns: _Columns) -> Lin
         inside = snapshot.in_flight[row]
         runs.append(("strong" if inside else "faint", gap + right(str(inside), 3)))
     return runs
+
+
+def _is_uncalled(slot: SlotRecord, now: float) -> bool:
+    return slot.unproven and slot.state is SlotState.LIVE and now - slot.swapped_at > _UNCALLED_SECONDS
+
+
+def _state_text(slot: SlotRecord, now: float) -> str:
+    return "uncalled" if _is_uncalled(slot, now) else slot.state.value
 
 
 def _module_text(slot: SlotRecord) -> str:
@@ -726,7 +738,9 @@ def _facts(
     snapshot = view.snapshot
     since = f"  since {clock(slot.swapped_at)}, {scene.ago(slot.swapped_at)}" if slot.swaps else "  since the start"
     runs: list[Run] = [label("runs"), ("strong", f"v{slot.version}  {_module_text(slot)}"), ("", since)]
-    lines: list[Line] = [runs, _called(scene, view, row)]
+    lines: list[Line] = [runs, _called(scene, view, row, slot)]
+    if len(snapshot.times) > row and (text := call_times(*snapshot.times[row])):
+        lines.append([label("took"), ("", text)])
     lines.append([label("versions"), *_chain(slot, past, inner - 10)])
     if past and past[-1][0].us:
         last = past[-1][0]
@@ -740,7 +754,7 @@ def _facts(
     return lines
 
 
-def _called(scene: Scene, view: HostView, row: int) -> Line:
+def _called(scene: Scene, view: HostView, row: int, slot: SlotRecord) -> Line:
     """Whether the slot's current version is being called."""
     snapshot = view.snapshot
     on_version = snapshot.calls_on_version(row)
@@ -751,7 +765,7 @@ def _called(scene: Scene, view: HostView, row: int) -> Line:
     elif not scene.alive:
         now = ("faint", "host gone")
     elif not on_version:
-        now = ("warn", "never called on this version")
+        now = ("warn", "not called since the swap" if slot.swaps else "never called")
     else:
         quiet = next((age for age, speed in enumerate(reversed(history)) if speed > 0), len(history))
         now = ("faint", f"not called for {quiet} s" if quiet < BUCKETS else f"not called for {BUCKETS} s or more")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from functools import lru_cache
 
-from hotreload.model import Change, ChangeKind, EventKind, Host, Module, Record
+from hotreload.model import Change, ChangeKind, EventKind, Host, Module, Record, Times
 
 STEPS = (
     *("notice", "build", "deliver"),  # from the save to the host, of what dev has built
@@ -33,6 +33,7 @@ _PAST = {
     EventKind.RETIRE: "backs no slot any more",
     EventKind.UNLOAD: "unloaded",
     EventKind.CRASH: "crashed",
+    EventKind.CALLED: "called for the first time",
     EventKind.BUILD: "build",
     EventKind.NOTE: "",
 }
@@ -93,6 +94,25 @@ def milliseconds(us: float) -> str:
     return f"{ms:.2f} ms" if ms < 9.995 else f"{ms:.0f} ms" if ms < 9999.5 else f"{ms / 1000:.1f} s"
 
 
+def nanoseconds(ns: float) -> str:
+    """A call's time with two significant digits or so: ``8 ns``, ``1.2 µs``, ``34 ms``."""
+    for size, unit in ((1e9, "s"), (1e6, "ms"), (1e3, "µs")):
+        if ns >= size * 0.9995:
+            return f"{ns / size:.1f} {unit}" if ns < 9.95 * size else f"{ns / size:.0f} {unit}"
+    return f"{ns:.0f} ns"
+
+
+def call_times(times: Times, before: Times) -> str:
+    """A version's sampled call times beside those of the version before: ``p50 1.2 µs, p99 3.4 µs (v6: 1.0, ...)``."""
+    if not times.samples:
+        return ""
+    text = f"p50 {nanoseconds(times.p50_ns)}, p99 {nanoseconds(times.p99_ns)}"
+    if before.samples:
+        ratio = times.p50_ns / max(1, before.p50_ns)
+        text += f"; v{before.version}: {nanoseconds(before.p50_ns)}, {nanoseconds(before.p99_ns)} (x{ratio:.2f})"
+    return text
+
+
 def module_title(module: Module) -> str:
     """A module by name, its manifest's version and its content: ``synth v8 a1f3c09e``."""
     if not module.name:
@@ -111,6 +131,8 @@ def change(item: Change) -> str:
     symbol = clean(item.symbol)
     if item.kind is ChangeKind.KEPT:
         return f"{symbol} keeps v{item.after}"
+    if item.before == item.after:
+        return f"{symbol} v{item.after}"
     note = " (no host slot declares it)" if item.kind is ChangeKind.UNDECLARED else ""
     return f"{symbol} v{item.before}→v{item.after}{note}"
 

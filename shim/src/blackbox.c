@@ -51,7 +51,9 @@ static void plan(hr_box *box, uint32_t capacity) {
     box->modules_offset = round_up(box->slots_offset + (uint64_t)capacity * sizeof(hr_box_slot), PAGE);
     box->events_offset = round_up(box->modules_offset + HR_BOX_MODULES * sizeof(hr_box_module), PAGE);
     box->shards_offset = round_up(box->events_offset + HR_BOX_EVENTS * sizeof(hr_event), PAGE);
-    box->size = box->shards_offset + HR_BOX_SHARDS * box->shard_stride;
+    box->times_size = sizeof(hr_box_times);
+    box->times_offset = box->shards_offset + HR_BOX_SHARDS * box->shard_stride;
+    box->size = round_up(box->times_offset + (uint64_t)capacity * 2 * sizeof(hr_box_times), PAGE);
     box->slot_count = 1;
 }
 
@@ -130,6 +132,7 @@ static bool share_anew(void) {
     int fd = hr_platform_shared_memory(size);
     if (fd >= 0 && write_all(fd, (const char *)hr.box, used) && map_box(hr.box, fd, size)) {
         keep_descriptor(fd);
+        hr_sample_again();
         return true;
     }
     if (fd >= 0) close(fd);
@@ -151,6 +154,10 @@ static void *at(uint64_t offset) { return (char *)hr.box + offset; }
 hr_shard *hr_blackbox_shard(uint32_t number) { return at(hr.box->shards_offset + number * hr.box->shard_stride); }
 
 static hr_box_slot *slot_record(uint32_t index) { return (hr_box_slot *)at(hr.box->slots_offset) + index; }
+
+hr_box_times *hr_blackbox_times(uint32_t index, uint64_t version) {
+    return (hr_box_times *)at(hr.box->times_offset) + (uint64_t)index * 2 + version % 2;
+}
 
 static hr_box_module *module_record(uint32_t index) { return (hr_box_module *)at(hr.box->modules_offset) + index; }
 
@@ -187,6 +194,7 @@ void hr_blackbox_slot(uint32_t index, bool changed, uint64_t now) {
     record->generation = slot->runtime ? slot->runtime->generation : 0;
     record->swapped_at = now;
     record->swaps++;
+    hr_sample_version(index, slot->version);
     record->calls_at_swap = hr_shards_sum(index) - record->calls_base;
 }
 
@@ -358,7 +366,19 @@ static uint32_t write_first_calls(hr_event *event, const uint32_t *indices, uint
     return done;
 }
 
+/* From the swap to the first call of the slot that waited longest, microseconds. */
+static uint64_t longest_wait(const uint32_t *indices, uint32_t count) {
+    uint64_t longest = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const hr_box_slot *record = slot_record(indices[i]);
+        uint64_t called = __atomic_load_n(&record->first_called, __ATOMIC_RELAXED);
+        if (called > record->swapped_at && called - record->swapped_at > longest) longest = called - record->swapped_at;
+    }
+    return longest / 1000;
+}
+
 void hr_blackbox_first_calls(hr_module *module, const uint32_t *indices, uint32_t count) {
+    hr_blackbox_begin(); /* readers look at the records again */
     for (uint32_t done = 0; done < count;) {
         hr_event *event = event_begin(HR_EVENT_FIRST_CALL);
         const hr_manifest *manifest = module ? module->manifest : NULL;
@@ -367,15 +387,17 @@ void hr_blackbox_first_calls(hr_module *module, const uint32_t *indices, uint32_
         event->generation = module ? module->generation : 0;
         event->module_version = manifest ? manifest->version : 0;
         event->content = manifest ? manifest->content : 0;
-        event->us = 0;
         hr_copy_text(event->module, sizeof event->module, manifest ? manifest->name : "");
         hr_copy_text(event->build_id, sizeof event->build_id, manifest ? manifest->build_id : "");
         hr_copy_text(event->path, sizeof event->path, module ? module->path : "");
         memset(&event->failure, 0, sizeof event->failure);
         memset(&event->fault, 0, sizeof event->fault);
-        done += write_first_calls(event, indices + done, count - done);
+        uint32_t told = write_first_calls(event, indices + done, count - done);
+        event->us = longest_wait(indices + done, told);
+        done += told;
         event_end(event);
     }
+    hr_blackbox_end();
 }
 
 /* ---- readers ---- */
@@ -399,6 +421,8 @@ static bool box_valid(const hr_box *box, uint64_t size) {
            array_fits(box, box->slots_offset, box->slot_capacity, box->slot_size) &&
            array_fits(box, box->modules_offset, box->module_capacity, box->module_size) &&
            array_fits(box, box->events_offset, box->event_capacity, box->event_size) &&
+           box->times_size == sizeof(hr_box_times) &&
+           array_fits(box, box->times_offset, (uint64_t)box->slot_capacity * 2, box->times_size) &&
            array_fits(box, box->shards_offset, box->shard_capacity, box->shard_stride);
 }
 
@@ -503,6 +527,43 @@ uint32_t hr_box_calls(const hr_box_reader *reader, uint64_t *calls, uint32_t *in
             for (uint32_t i = 0; i < count; i++) calls[i] += __atomic_load_n(&shard->calls[i], __ATOMIC_RELAXED);
         uint32_t active = __atomic_load_n(&shard->active, __ATOMIC_RELAXED);
         if (in_flight && active > HR_ACTIVE_FRAME && active - 1 < count) in_flight[active - 1]++;
+    }
+    return count;
+}
+
+static uint64_t lower_bound(uint32_t bucket) {
+    if (bucket < 8) return bucket;
+    return (uint64_t)(8 + bucket % 8) << (bucket / 8 - 1);
+}
+
+/* The smallest time that so many of the samples did not exceed. */
+static uint64_t quantile(const uint32_t *buckets, uint64_t rank) {
+    uint32_t bucket = 0;
+    for (uint64_t seen = buckets[0]; seen < rank && bucket + 1 < HR_TIMES_BUCKETS;) seen += buckets[++bucket];
+    return lower_bound(bucket);
+}
+
+static hr_times times_in(const hr_box_times *bank, uint64_t version) {
+    hr_times times = {version, 0, 0, 0};
+    uint32_t buckets[HR_TIMES_BUCKETS];
+    if (__atomic_load_n(&bank->version, __ATOMIC_ACQUIRE) != version) return times;
+    for (uint32_t i = 0; i < HR_TIMES_BUCKETS; i++)
+        times.samples += buckets[i] = __atomic_load_n(&bank->buckets[i], __ATOMIC_RELAXED);
+    if (times.samples == 0) return times;
+    times.p50_ns = quantile(buckets, (times.samples + 1) / 2);
+    times.p99_ns = quantile(buckets, times.samples - times.samples / 100);
+    return times;
+}
+
+uint32_t hr_box_times_of(const hr_box_reader *reader, const hr_box_slot *slots, hr_times *times, uint32_t count) {
+    if (__atomic_load_n(&live(reader)->sample_every, __ATOMIC_RELAXED) == 0) return 0;
+    count = least(count, reader->plan.slot_capacity);
+    const hr_box_times *banks = (const hr_box_times *)(reader->block + reader->plan.times_offset);
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t version = slots[i].version;
+        times[2 * i] = times_in(&banks[2 * i + version % 2], version);
+        times[2 * i + 1] = (hr_times){0};
+        if (version) times[2 * i + 1] = times_in(&banks[2 * i + (version - 1) % 2], version - 1);
     }
     return count;
 }

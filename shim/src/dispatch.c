@@ -86,7 +86,7 @@ hr_status hr_dispatch_append(uint32_t index) {
         hr_reclaim_advance();
         hr_reclaim_tables();
     }
-    table->entries[index] = (hr_entry){hr_unresolved, 0};
+    table->entries[index] = (hr_entry){hr_unresolved, hr_slow_flags(&(hr_assignment){.index = index})};
     __atomic_store_n(&table->count, index + 1, __ATOMIC_RELEASE); /* partner: hr_frame_call's load of count */
     return HR_OK;
 }
@@ -106,13 +106,27 @@ hr_status hr_dispatch_publish(const hr_assignment *assignments, uint32_t count) 
     return HR_OK;
 }
 
+hr_status hr_dispatch_flag_all(uint64_t flag, bool on) {
+    hr_table *table = table_copy(hr_dispatch.table->capacity);
+    if (table == NULL) return HR_E_MEMORY;
+    table->generation++;
+    for (uint32_t i = 1; i < table->count; i++) {
+        uint64_t flags = table->entries[i].flags & ~flag;
+        if (on) flags |= flag | hr.slots[i].version << HR_ENTRY_VERSION;
+        else if ((flags & HR_ENTRY_FLAGS) == 0) flags = 0;
+        table->entries[i].flags = flags;
+    }
+    publish(table);
+    return HR_OK;
+}
+
 uint64_t hr_dispatch_drop(const hr_table *table, uint32_t index, uint64_t flags) {
     const hr_entry *entry = &table->entries[index];
     uint64_t *word = (uint64_t *)(uintptr_t)&entry->flags; /* callers hold tables as what they do not write */
     uint64_t before = __atomic_load_n(word, __ATOMIC_RELAXED), after;
     do {
         after = before & ~flags;
-        if ((after & ((UINT64_C(1) << HR_ENTRY_VERSION) - 1)) == 0) after = 0;
+        if ((after & HR_ENTRY_FLAGS) == 0) after = 0;
     } while (!__atomic_compare_exchange_n(word, &before, after, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
     return before;
 }

@@ -147,6 +147,7 @@ typedef struct hr_global {
     uint32_t serve_flags; /* the same */
     hr_options options;   /* defaults filled in; flags are read atomically */
     uint32_t first_calls; /* atomic: slots whose first call no event has told yet */
+    uint64_t clock_cost;  /* of taking the time twice, ns; 0: not measured yet */
     uint8_t *first_call;  /* atomic, one a slot: it is one of them */
     uint32_t serial; /* atomic: of staged copies */
     uint32_t spare;  /* atomic: of an empty one, made ahead; 0: there is none */
@@ -173,6 +174,7 @@ void hr_dispatch_set_unused(uint32_t index, hr_patch_fn function); /* of an entr
 hr_status hr_dispatch_publish(const hr_assignment *assignments, uint32_t count); /* under lock */
 void hr_dispatch_free(hr_table *table); /* quiescent; under lock */
 
+hr_status hr_dispatch_flag_all(uint64_t flag, bool on); /* of every slot, in a new table; under lock */
 uint64_t hr_dispatch_drop(const hr_table *table, uint32_t index, uint64_t flags); /* D1; returns what was left before */
 
 /* options.c */
@@ -197,6 +199,13 @@ bool hr_guard_run(hr_module *module, const char *what, void (*run)(void *), void
 bool hr_guard_on(uint32_t index); /* whether the slot is on probation; under lock */
 void hr_guard_leave(void); /* the thread ends */
 void hr_guard_forked(void); /* in the child */
+/* sample.c */
+hr_status hr_sample_switch(uint32_t every); /* 0: off; under lock */
+void hr_sample_slot(uint32_t index); /* that is new; under lock */
+void hr_sample_again(void); /* in a new block; under lock, or in the child of a fork */
+void hr_sample_version(uint32_t index, uint64_t version); /* the slot's next version begins; under lock */
+bool hr_sample_due(void); /* whether this call is timed; counts it */
+void hr_sample_note(uint32_t index, uint64_t version, uint64_t ns);
 
 /* shards.c */
 hr_shard *hr_shards_own(void); /* what this thread enters with, or null */
@@ -230,6 +239,7 @@ void hr_blackbox_module(hr_module *module, const char *reason); /* gives it a re
 void hr_blackbox_event(uint32_t kind, const hr_report *report); /* under lock */
 void hr_blackbox_fault(uint32_t kind, const hr_report *report, const hr_fault *fault); /* the same */
 uint64_t hr_blackbox_calls(uint32_t index); /* since the slot last changed; under lock */
+hr_box_times *hr_blackbox_times(uint32_t index, uint64_t version);
 bool hr_blackbox_first_call(uint32_t index, uint64_t version); /* of a caller; true: it is the version's first one */
 void hr_blackbox_first_calls(hr_module *module, const uint32_t *indices, uint32_t count); /* the event; under lock */
 void hr_blackbox_rebuild(void); /* writes all records anew */

@@ -1,24 +1,26 @@
 /* What is off until a host or a tool asks for it, of the whole process. */
 #include "internal.h"
 
-#define KNOWN HR_OPTION_GUARD
+#define KNOWN (HR_OPTION_GUARD | HR_OPTION_SAMPLE)
 
 static void fill_in(hr_options *options) {
     if (options->probation_ms == 0) options->probation_ms = 10000;
     if (options->probation_calls == 0) options->probation_calls = 100000;
     if (options->hang_ms == 0) options->hang_ms = 2000;
+    if (options->sample_every == 0) options->sample_every = 256;
 }
 
 void hr_options_init(void) { fill_in(&hr.options); }
 
 bool hr_option(uint32_t flag) { return __atomic_load_n(&hr.options.flags, __ATOMIC_RELAXED) & flag; }
 
-static void put(hr_options options) {
+static hr_status put(hr_options options) {
     fill_in(&options);
     uint32_t flags = options.flags;
     options.flags = hr.options.flags;
     hr.options = options;
     __atomic_store_n(&hr.options.flags, flags, __ATOMIC_RELAXED);
+    return hr_sample_switch(flags & HR_OPTION_SAMPLE ? options.sample_every : 0);
 }
 
 static hr_status get_ready(uint32_t flags) { return flags & HR_OPTION_GUARD ? hr_guard_ready() : HR_OK; }
@@ -30,9 +32,9 @@ hr_status hr_set_options(const hr_options *options) {
     status = get_ready(options->flags);
     if (status != HR_OK) return status;
     pthread_mutex_lock(&hr.lock);
-    put(*options);
+    status = put(*options);
     pthread_mutex_unlock(&hr.lock);
-    return HR_OK;
+    return status;
 }
 
 void hr_get_options(hr_options *options) {
@@ -53,6 +55,7 @@ static void take_over(hr_options *to, uint32_t named, const hr_options *from) {
         to->probation_calls = from->probation_calls;
         to->hang_ms = from->hang_ms;
     }
+    if (named & HR_OPTION_SAMPLE) to->sample_every = from->sample_every;
 }
 
 hr_status hr_options_change(uint32_t named, const hr_options *options) {
@@ -62,7 +65,7 @@ hr_status hr_options_change(uint32_t named, const hr_options *options) {
     pthread_mutex_lock(&hr.lock);
     hr_options changed = hr.options;
     take_over(&changed, named, options);
-    put(changed);
+    hr_status status = put(changed);
     pthread_mutex_unlock(&hr.lock);
-    return HR_OK;
+    return status;
 }

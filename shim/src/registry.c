@@ -33,6 +33,7 @@ static void in_child(void) {
     hr.stage_directory[0] = 0;
     hr.spare = 0;
     hr_blackbox_rebuild();
+    hr_sample_again();
     pthread_mutex_unlock(&hr.lock);
 }
 
@@ -164,6 +165,7 @@ hr_status hr_slot_create(hr_runtime *runtime, const char *symbol, uint32_t *inde
     slot->runtime = runtime;
     slot->born = (uint32_t)hr_dispatch.table->generation;
     slot->function = hr_unresolved;
+    hr_sample_slot(chosen);
     *place(runtime, symbol) = chosen;
     hr.names++;
     *index = chosen;

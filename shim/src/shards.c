@@ -200,7 +200,7 @@ static int32_t call_unprotected(hr_slot *slot, void *state, const void *input, v
     uint32_t index = __atomic_load_n(&slot->index, __ATOMIC_ACQUIRE);
     raise_shard_count(HR_BOX_SHARDS);
     count_detached(index);
-    int32_t result = hr_invoke(slot, table_now(), index, state, input, output);
+    int32_t result = hr_invoke(slot, hr_blackbox_shard(SHARED), table_now(), index, state, input, output);
     __atomic_fetch_sub(&hr.unprotected, 1, __ATOMIC_SEQ_CST);
     return result;
 }
@@ -214,7 +214,7 @@ static int32_t call_on(hr_shard *record, const hr_table *table, hr_slot *slot, v
     if (table == NULL || (uint32_t)table->generation < __atomic_load_n(&slot->born, __ATOMIC_RELAXED) ||
         index >= __atomic_load_n(&table->count, __ATOMIC_ACQUIRE))
         table = table_now();
-    int32_t result = hr_invoke(slot, table, index, state, input, output);
+    int32_t result = hr_invoke(slot, record, table, index, state, input, output);
     hr_leave(record, previous);
     return result;
 }

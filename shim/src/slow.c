@@ -18,8 +18,9 @@ hr_status hr_slow_init(void) {
 }
 
 uint64_t hr_slow_flags(const hr_assignment *assignment) {
-    if (assignment->version == 0) return 0;
-    return HR_ENTRY_FIRST | hr_guard_flags(assignment) | assignment->version << HR_ENTRY_VERSION;
+    uint64_t flags = assignment->version ? HR_ENTRY_FIRST | hr_guard_flags(assignment) : 0;
+    if (hr.box->sample_every) flags |= HR_ENTRY_SAMPLE;
+    return flags ? flags | assignment->version << HR_ENTRY_VERSION : 0;
 }
 
 /* A slot that was never declared: this first call does it. Another declaration of the same symbol shares its slot. */
@@ -36,6 +37,20 @@ static void note_first_call(uint32_t index, uint64_t version) {
     hr_control_news();
 }
 
+static int32_t run(hr_slot *slot, const hr_table *table, uint32_t index, uint64_t flags, void *state,
+                   const void *input, void *output) {
+    if (flags & HR_ENTRY_GUARD) return hr_guard_call(slot, table, index, state, input, output);
+    return table->entries[index].function(state, input, output);
+}
+
+static int32_t sampled(hr_slot *slot, const hr_table *table, uint32_t index, uint64_t flags, void *state,
+                       const void *input, void *output) {
+    uint64_t before = hr_monotonic_ns();
+    int32_t result = run(slot, table, index, flags, state, input, output);
+    hr_sample_note(index, flags >> HR_ENTRY_VERSION, hr_monotonic_ns() - before);
+    return result;
+}
+
 int32_t hr_call_slow(hr_slot *slot, const hr_table *table, uint32_t index, void *state, const void *input,
                      void *output) {
     const hr_entry *entry = &table->entries[index];
@@ -48,8 +63,9 @@ int32_t hr_call_slow(hr_slot *slot, const hr_table *table, uint32_t index, void 
         hr_dispatch_drop(table, index, HR_ENTRY_FIRST);
         note_first_call(index, flags >> HR_ENTRY_VERSION);
     }
-    if (flags & HR_ENTRY_GUARD) return hr_guard_call(slot, table, index, state, input, output);
-    return entry->function(state, input, output);
+    if ((flags & HR_ENTRY_SAMPLE) && hr_sample_due())
+        return sampled(slot, table, index, flags, state, input, output);
+    return run(slot, table, index, flags, state, input, output);
 }
 
 /* ---- what callers noted ---- */

@@ -5,7 +5,8 @@
 Every way calls the same function of the same loaded module. All ways run interleaved in one process for each number of
 threads; printed are medians of nanoseconds per call (of the threads' own processor time) and of the ratios to the plain
 pointer of the same repetition. The budget is 1.3 times the plain pointer (DESIGN.md section 4), for programs linked
-with the archive and with the shared library; ``--check`` makes missing it an error.
+with the archive and with the shared library, and 1.5 times while calls are sampled. ``--check`` makes missing one an
+error.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "native"))
 import cbuild
 
 BUDGET = 1.3
-BUDGETED = ("slot", "frame")
+BUDGETS = {"slot": BUDGET, "frame": BUDGET, "sampled": 1.5}
 LABELS = {
     "plain": "plain function pointer",
     "slot": "hr_call",
     "frame": "hr_frame_call, 16 a frame",
     "outline": "hr_call_slot (not inlined)",
+    "sampled": "hr_call, one in 256 timed",
     "lock": "pointer under a read lock",
     "map": "read lock and hash map",
 }
@@ -79,7 +81,7 @@ def main() -> int:
     options.add_argument("--calls", type=int, default=2_000_000, help="calls of one thread in one repetition")
     options.add_argument("--repetitions", type=int, default=11)
     options.add_argument("--threads", default="1,2,4")
-    options.add_argument("--check", action="store_true", help=f"fail when a slot call costs over {BUDGET} times")
+    options.add_argument("--check", action="store_true", help="fail when a budget is missed")
     chosen = options.parse_args()
     missed = []
     with tempfile.TemporaryDirectory(prefix="hr-bench-") as name:
@@ -90,8 +92,9 @@ def main() -> int:
                     print(f"\n{link} shim, {callee} function, {threads} thread{'s' if threads > 1 else ''}")
                     results = measure(program, module, threads, chosen.repetitions, chosen.calls)
                     for way, result in results.items():
-                        over = way in BUDGETED and result.ratio > BUDGET
-                        mark = f"  over the budget of {BUDGET}" if over else ""
+                        budget = BUDGETS.get(way, float("inf"))
+                        over = result.ratio > budget
+                        mark = f"  over the budget of {budget}" if over else ""
                         print(
                             f"  {LABELS[way]:28} {result.nanoseconds:8.2f} ns {result.ratio:7.2f} x{mark}", flush=True
                         )

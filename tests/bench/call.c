@@ -105,6 +105,11 @@ BENCH_LOOP run_outline(uint64_t calls, bench_state *state) {
     for (uint64_t i = 0; i < calls; i++) hr_call_slot(&step, state, &input, &output);
 }
 
+BENCH_LOOP run_sampled(uint64_t calls, bench_state *state) {
+    int64_t input = 1, output = 0;
+    for (uint64_t i = 0; i < calls; i++) hr_call(&step, state, &input, &output);
+}
+
 BENCH_LOOP run_lock(uint64_t calls, bench_state *state) {
     int64_t input = 1, output = 0;
     for (uint64_t i = 0; i < calls; i++) {
@@ -125,7 +130,7 @@ BENCH_LOOP run_map(uint64_t calls, bench_state *state) {
 
 static const bench_way ways[] = {
     {"plain", run_plain},     {"slot", run_slot}, {"frame", run_frame},
-    {"outline", run_outline}, {"lock", run_lock}, {"map", run_map},
+    {"outline", run_outline}, {"sampled", run_sampled}, {"lock", run_lock}, {"map", run_map},
 };
 #define WAYS (sizeof ways / sizeof ways[0])
 
@@ -157,6 +162,7 @@ static double measure(const bench_way *way, uint64_t calls, bench_worker *worker
     int slow = way->loop == run_lock || way->loop == run_map;
     current = way->loop;
     current_calls = slow ? calls / 10 : calls;
+    hr_set_options(&(hr_options){.flags = way->loop == run_sampled ? HR_OPTION_SAMPLE : 0});
     pthread_barrier_wait(&start_line);
     pthread_barrier_wait(&finish_line);
     double sum = 0;

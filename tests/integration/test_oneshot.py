@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 VETO = 7
 SLOT_KEYS = {
+    "swapped_at", "first_called",
     "symbol", "version", "module", "module_version", "build_id", "calls", "calls_on_version", "in_flight", "state",
 }  # fmt: skip
 MODULE_KEYS = {"name", "version", "build_id", "path", "state", "reason"}

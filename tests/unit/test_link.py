@@ -114,7 +114,7 @@ def test_a_link(host: RealHost, module: Path) -> None:
         quarantined = peer.load([str(module)])
         assert quarantined.failure and quarantined.failure.code == "E-QUARANTINED" and quarantined.failure.fix
         # What the host does by itself later on is nobody's answer.
-        assert {each.kind.value for each in peer.foreign_events()} <= {"retire"}
+        assert {each.kind.value for each in peer.foreign_events()} <= {"retire", "called"}
         peer.close()
         assert peer.fileno() == -1
         assert list(peer.snapshot(1.0).calls) == [2], "the box stays readable"

@@ -37,7 +37,7 @@ from scenes import (
 )
 
 from hotreload.meter import HostView, Meter
-from hotreload.model import Change, Directory, EventKind, Host, Record, SlotState, Snapshot, WatchMode
+from hotreload.model import Change, Directory, EventKind, Host, Record, SlotState, Snapshot, Times, WatchMode
 from hotreload.reporters.panes import Pane, rule, share
 from hotreload.reporters.screen import Painter, Screen, cells, cut, cut_middle, cut_start, fit, to_ascii, width_of, wrap
 from hotreload.reporters.view import Sort, Ui, render, sparkline
@@ -115,8 +115,19 @@ def test_counts_are_of_the_whole_life_and_of_this_version() -> None:
 
 
 def test_a_version_that_was_never_called_is_pointed_out() -> None:
-    found = view([slot("a", 0, 1, SYNTH, since=NOW - 9)], [lambda second: 0])
-    assert "never called on this version" in text(session(), one(found))
+    found = view([slot("a", 0, 1, SYNTH, since=NOW - 9, called=False)], [lambda second: 0])
+    shown = text(session(), one(found))
+    assert "not called since the swap" in shown and "◌ uncalled" in shown
+    just_now = view([slot("a", 0, 1, SYNTH, since=NOW - 1, called=False)], [lambda second: 0])
+    assert "● live" in text(session(), one(just_now))
+
+
+def test_call_times_stand_beside_those_of_the_version_before() -> None:
+    found = view([slot("a", 0, 2, SYNTH, since=NOW - 9)], [lambda second: 5])
+    times = ((Times(2, 100, 1200, 3400), Times(1, 50, 600, 800)),)
+    timed = replace(found, snapshot=replace(found.snapshot, times=times))
+    assert "p50 1.2 µs, p99 3.4 µs; v1: 600 ns, 800 ns (x2.00)" in text(session(), one(timed))
+    assert "p50" not in text(session(), one(found))
 
 
 def test_a_slot_that_fell_silent_says_for_how_long() -> None:

@@ -53,6 +53,7 @@ hr_status hr_configure(uint32_t slots);
 /* ---- what is off until somebody asks for it ---- */
 
 #define HR_OPTION_GUARD 1 /* swapped slots are on probation: a crash or a hang in the patch is rolled back */
+#define HR_OPTION_SAMPLE 2 /* one call in sample_every is timed */
 
 /* Of the whole process; each number 0 stands for its default. Set before the swaps that it is for. */
 typedef struct hr_options {
@@ -60,7 +61,7 @@ typedef struct hr_options {
     uint32_t probation_ms;    /* a probation ends after so long, 10,000 by default, */
     uint64_t probation_calls; /* or after so many calls, 100,000 by default: whichever comes first */
     uint32_t hang_ms;         /* a guarded call that takes longer hangs, 2,000 by default */
-    uint32_t sample_every;    /* one call in so many is timed */
+    uint32_t sample_every;    /* one call in so many of each thread is timed, 256 by default */
     uint32_t trial_ms;        /* what a trial run may take */
     uint32_t unused;
     uint64_t budget_bytes; /* of resident modules, before a warning */

@@ -37,7 +37,8 @@ typedef struct hr_entry {
 #define HR_ENTRY_GUARD 4      /* on probation */
 #define HR_ENTRY_SAMPLE 8     /* one call in some is timed */
 #define HR_ENTRY_RECORD 16    /* inputs are kept for a trial run */
-#define HR_ENTRY_VERSION 16   /* the lowest bit of the slot's version */
+#define HR_ENTRY_FLAGS 65535
+#define HR_ENTRY_VERSION 16   /* the lowest bit of the slot's version, above the flags */
 
 typedef struct hr_table {
     uint64_t generation; /* +1 with every table published */
@@ -54,7 +55,9 @@ typedef struct hr_shard {
     uint32_t active; /* 0: outside; 1: in a frame; else 1 + the index of the slot being called */
     uint32_t thread; /* kernel thread id; 0: free */
     uint64_t since;  /* CLOCK_MONOTONIC ns at which the reclaimer first saw this thread block it; 0: it does not */
-    uint64_t reserved[5];
+    uint32_t countdown; /* sampled calls of this thread until the next one that is timed */
+    uint32_t reserved_too;
+    uint64_t reserved[4];
     uint64_t calls[1]; /* one a slot */
 } hr_shard;
 
@@ -139,10 +142,15 @@ static inline void hr_count(hr_shard *shard, uint32_t index) {
                      __ATOMIC_RELAXED);
 }
 
-static inline int32_t hr_invoke(hr_slot *slot, const hr_table *table, uint32_t index, void *state,
+static inline int32_t hr_invoke(hr_slot *slot, hr_shard *shard, const hr_table *table, uint32_t index, void *state,
                                 const void *input, void *output) {
     const hr_entry *entry = &table->entries[index];
-    if (HR_LIKELY(__atomic_load_n(&entry->flags, __ATOMIC_RELAXED) == 0)) return entry->function(state, input, output);
+    uint64_t flags = __atomic_load_n(&entry->flags, __ATOMIC_RELAXED);
+    if (HR_LIKELY(flags == 0)) return entry->function(state, input, output);
+    if ((flags & HR_ENTRY_FLAGS) == HR_ENTRY_SAMPLE && shard->countdown != 0) { /* no more is asked, and not its turn */
+        shard->countdown--;
+        return entry->function(state, input, output);
+    }
     return hr_call_slow(slot, table, index, state, input, output);
 }
 
@@ -156,7 +164,7 @@ static inline int32_t hr_call(hr_slot *slot, void *state, const void *input, voi
     uint32_t previous = hr_enter(shard, index + 1);
     hr_count(shard, index);
     const hr_table *table = __atomic_load_n(&hr_dispatch.table, HR_TABLE_ORDER);
-    int32_t result = hr_invoke(slot, table, index, state, input, output);
+    int32_t result = hr_invoke(slot, shard, table, index, state, input, output);
     hr_leave(shard, previous);
     return result;
 }
@@ -184,7 +192,7 @@ static inline int32_t hr_frame_call(hr_frame *frame, hr_slot *slot, void *state,
     uint32_t previous = __atomic_load_n(&shard->active, __ATOMIC_RELAXED);
     __atomic_store_n(&shard->active, index + 1, __ATOMIC_RELAXED);
     hr_count(shard, index);
-    int32_t result = hr_invoke(slot, frame->table, index, state, input, output);
+    int32_t result = hr_invoke(slot, shard, frame->table, index, state, input, output);
     hr_leave(shard, previous);
     return result;
 }

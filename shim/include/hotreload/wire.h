@@ -85,6 +85,7 @@ typedef struct hr_reply {
 #define HR_BOX_HEADER_SIZE 4096
 #define HR_BOX_EVENTS 1024
 #define HR_BOX_MODULES 1000
+#define HR_TIMES_BUCKETS 256
 #define HR_BOX_SHARDS 256 /* the last one is shared by all threads beyond */
 
 typedef struct hr_box {
@@ -119,6 +120,9 @@ typedef struct hr_box {
     uint32_t retired_tables;
     uint64_t blocked_since; /* CLOCK_REALTIME ns */
     uint64_t resident_modules;
+    uint64_t times_offset; /* hr_box_times, two for each slot */
+    uint32_t times_size;
+    uint32_t sample_every; /* atomic: one call in so many is timed; 0: none is */
     char name[HR_NAME_MAX + 1];
     char version_text[32]; /* of the shim */
 } hr_box;
@@ -149,6 +153,13 @@ typedef struct hr_box_slot {
     uint64_t first_called;  /* atomic: and when it first was, CLOCK_REALTIME ns; 0: none was */
     uint64_t spare[6]; /* whole cache lines: what a commit changes of a record, from version to runtime, fills one */
 } hr_box_slot;
+
+/* Call times of one version of a slot: version v's are at [2 * index + v % 2]. Bucket b < 8 counts calls of b ns, bucket
+ * 8 * (e - 2) + m those from (8 + m) * 2^(e - 3) ns on. */
+typedef struct hr_box_times {
+    uint64_t version; /* atomic; UINT64_MAX: of none */
+    uint32_t buckets[HR_TIMES_BUCKETS];
+} hr_box_times;
 
 #define HR_MODULE_FREE 0
 #define HR_MODULE_LIVE 1
@@ -238,6 +249,18 @@ uint32_t hr_box_slots(const hr_box_reader *reader, hr_box_slot *slots, uint32_t 
 uint32_t hr_box_modules(const hr_box_reader *reader, hr_box_module *modules, uint32_t count);
 /* Sums the shards: calls[i] and in_flight[i] for slot index i < count. Either array may be null. */
 uint32_t hr_box_calls(const hr_box_reader *reader, uint64_t *calls, uint32_t *in_flight, uint32_t count);
+/* How long the sampled calls of one version took: the least time that half of them, and that 99 in 100, did not exceed
+ * by more than an eighth. */
+typedef struct hr_times {
+    uint64_t version;
+    uint64_t samples;
+    uint64_t p50_ns;
+    uint64_t p99_ns;
+} hr_times;
+
+/* Of slot index i < count: times[2 * i] of its newest version, times[2 * i + 1] of the one before; zeros where no call was
+ * sampled. Returns how many slots; 0 while the host does not sample. */
+uint32_t hr_box_times_of(const hr_box_reader *reader, const hr_box_slot *slots, hr_times *times, uint32_t count);
 /* Events after number `after`, oldest first; those that the ring has lost are left out. Returns how many. */
 uint32_t hr_box_events(const hr_box_reader *reader, uint64_t after, hr_event *events, uint32_t count);
 

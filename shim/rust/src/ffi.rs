@@ -75,7 +75,9 @@ pub(crate) struct Shard {
     pub active: AtomicU32,
     pub thread: AtomicU32,
     pub since: AtomicU64,
-    pub reserved: [u64; 5],
+    pub countdown: u32,
+    pub reserved_too: u32,
+    pub reserved: [u64; 4],
     pub calls: [AtomicU64; 1],
 }
 

@@ -44,6 +44,8 @@ static void read_all(const hr_box_reader *reader) {
         ends(slots[i].symbol, sizeof slots[i].symbol);
         if (slots[i].module > header.module_capacity) abort();
     }
+    static hr_times times[2 * RECORDS];
+    if (hr_box_times_of(reader, slots, times, count) > count) abort();
     static hr_box_module modules[RECORDS];
     count = hr_box_modules(reader, modules, RECORDS);
     if (count > RECORDS) abort();

@@ -141,12 +141,14 @@ def boxes() -> Mapping[str, bytes]:
     offsets, at = {}, lib.HR_BOX_HEADER_SIZE
     for name, count in (("slot", capacity), ("module", 2), ("event", 2)):
         offsets[name], at = at, at + count * sizes[name]
-    size = at + 2 * stride
+    times_at, times_size = at + 2 * stride, ffi.sizeof("hr_box_times")
+    size = times_at + 2 * capacity * times_size
     header = ffi.new("hr_box *", {"magic": lib.HR_BOX_MAGIC, "version": lib.HR_BOX_VERSION, "size": size})
     header.header_size = lib.HR_BOX_HEADER_SIZE
     header.slots_offset, header.modules_offset = offsets["slot"], offsets["module"]
     header.events_offset = offsets["event"]
     header.shards_offset, header.shard_stride = at, stride
+    header.times_offset, header.times_size, header.sample_every = times_at, times_size, 256
     header.slot_size, header.module_size, header.event_size = sizes["slot"], sizes["module"], sizes["event"]
     header.slot_capacity, header.module_capacity, header.event_capacity, header.shard_capacity = capacity, 2, 2, 2
     header.slot_count, header.module_count, header.shard_count, header.event_count = 2, 1, 1, 2
