@@ -72,9 +72,14 @@ static void write_header(hr_box *box, const hr_box *planned) {
 
 static void keep_descriptor(int fd) {
     struct stat info;
-    if (fd >= 0) hr_platform_seal(fd);
-    hr.box_fd = fd >= 0 && fstat(fd, &info) == 0 ? fd : -1;
-    if (hr.box_fd < 0) return;
+    hr.box_fd = -1;
+    if (fd < 0) return;
+    hr_platform_seal(fd);
+    if (fstat(fd, &info) != 0) { /* it could not be told from another file later on */
+        close(fd);
+        return;
+    }
+    hr.box_fd = fd;
     hr.box_inode = info.st_ino;
     hr.box_device = info.st_dev;
 }

@@ -193,6 +193,7 @@ static bool send_reply(hr_client *client, const hr_message *request, hr_status s
     for (uint32_t i = 0; reports && i < count; i++) length += reports[i]->size;
     reply->count = reports ? count : 0;
     if (failure) reply->failure = *failure;
+    else if (status != HR_OK) hr_fail(&reply->failure, status, NULL, NULL, NULL, "%s", hr_status_text(status));
     reply->failure.status = status == HR_SAME ? HR_OK : (int32_t)status;
     hr_message head = answer_to(request, length);
     bool sent = send_all(client->fd, &head, sizeof head) && send_all(client->fd, reply, sizeof *reply);

@@ -595,6 +595,11 @@ hr_status hr_prepare(hr_runtime *runtime, const char *const *paths, uint32_t cou
         *transaction = made;
         return HR_OK;
     }
+    if (reports[culprit]->status == HR_OK) { /* out of memory for what belongs to none of them */
+        hr_fail(&reports[culprit]->failure, result, NULL, NULL, NULL, "%s", hr_status_text(result));
+        set_status(reports[culprit], result);
+        event(HR_EVENT_REJECT, reports[culprit]);
+    }
     for (uint32_t i = 0; i < count; i++)
         report_aborted(reports[i], reports[culprit]->module[0] ? reports[culprit]->module : reports[culprit]->path);
     transaction_undo(made, "not swapped: another module of its transaction was refused");
