@@ -444,7 +444,7 @@ static int32_t call_again(hr_slot *slot, const hr_probation *record, void *state
     if (condemned(record->module) != TAKEN_BACK) await_taken_back(record->module);
     const hr_table *table = __atomic_load_n(&hr_dispatch.table, __ATOMIC_SEQ_CST);
     if (table->entries[record->index].function == record->function) return record->before(state, input, output);
-    return hr_invoke(slot, table, record->index, state, input, output);
+    return hr_invoke(slot, hr_shards_own(), table, record->index, state, input, output);
 }
 
 int32_t hr_guard_call(hr_slot *slot, const hr_table *table, uint32_t index, void *state, const void *input,

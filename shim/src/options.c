@@ -65,7 +65,7 @@ hr_status hr_options_change(uint32_t named, const hr_options *options) {
     pthread_mutex_lock(&hr.lock);
     hr_options changed = hr.options;
     take_over(&changed, named, options);
-    hr_status status = put(changed);
+    status = put(changed);
     pthread_mutex_unlock(&hr.lock);
     return status;
 }

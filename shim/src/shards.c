@@ -200,7 +200,7 @@ static int32_t call_unprotected(hr_slot *slot, void *state, const void *input, v
     uint32_t index = __atomic_load_n(&slot->index, __ATOMIC_ACQUIRE);
     raise_shard_count(HR_BOX_SHARDS);
     count_detached(index);
-    int32_t result = hr_invoke(slot, hr_blackbox_shard(SHARED), table_now(), index, state, input, output);
+    int32_t result = hr_invoke(slot, NULL, table_now(), index, state, input, output);
     __atomic_fetch_sub(&hr.unprotected, 1, __ATOMIC_SEQ_CST);
     return result;
 }

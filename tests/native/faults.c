@@ -37,15 +37,15 @@
 
 /* ---- the faults ---- */
 
-typedef enum hr_way { FAIL, SHORT, INTERRUPT } hr_way;
+typedef enum test_way { FAIL, SHORT, INTERRUPT } test_way;
 
-typedef struct hr_fault {
+typedef struct test_fault {
     const char *function;
-    hr_way way;
+    test_way way;
     int error; /* errno, where the way is FAIL */
-} hr_fault;
+} test_fault;
 
-static const hr_fault faults[] = {
+static const test_fault faults[] = {
     {"malloc", FAIL, ENOMEM},         {"calloc", FAIL, ENOMEM},        {"realloc", FAIL, ENOMEM},
     {"open", FAIL, EMFILE},           {"open", FAIL, EACCES},          {"mmap", FAIL, ENOMEM},
     {"memfd_create", FAIL, EMFILE},   {"ftruncate", FAIL, ENOSPC},     {"fstat", FAIL, EIO},
@@ -61,18 +61,18 @@ static const hr_fault faults[] = {
 };
 
 /* The fault that is armed: in this process, for the threads of the shim and of the host alike. */
-static const hr_fault *armed;
+static const test_fault *armed;
 static bool active;
 static uint32_t calls, wanted; /* calls of the function so far; the one that fails */
 static uint32_t live_allocations, opened;
 
 /* The armed way, when this call of the function is the one that fails. */
-static const hr_fault *due(const char *function) {
+static const test_fault *due(const char *function) {
     if (!__atomic_load_n(&active, __ATOMIC_SEQ_CST) || strcmp(armed->function, function) != 0) return NULL;
     return __atomic_add_fetch(&calls, 1, __ATOMIC_SEQ_CST) == wanted ? armed : NULL;
 }
 
-static int failed(const hr_fault *fault) {
+static int failed(const test_fault *fault) {
     errno = fault->way == INTERRUPT ? EINTR : fault->error;
     return -1;
 }
@@ -107,41 +107,41 @@ int __wrap_open(const char *path, int flags, ...) {
     va_start(more, flags);
     mode_t mode = flags & O_CREAT ? va_arg(more, mode_t) : 0;
     va_end(more);
-    const hr_fault *fault = due("open");
+    const test_fault *fault = due("open");
     return fault ? failed(fault) : __real_open(path, flags, mode);
 }
 WRAPPED(void *, mmap, (void *at, size_t size, int protection, int flags, int fd, off_t offset)) {
-    const hr_fault *fault = due("mmap");
+    const test_fault *fault = due("mmap");
     if (fault) failed(fault);
     return fault ? MAP_FAILED : __real_mmap(at, size, protection, flags, fd, offset);
 }
 WRAPPED(int, memfd_create, (const char *name, unsigned flags)) {
-    const hr_fault *fault = due("memfd_create");
+    const test_fault *fault = due("memfd_create");
     return fault ? failed(fault) : __real_memfd_create(name, flags);
 }
 WRAPPED(int, ftruncate, (int fd, off_t size)) {
-    const hr_fault *fault = due("ftruncate");
+    const test_fault *fault = due("ftruncate");
     return fault ? failed(fault) : __real_ftruncate(fd, size);
 }
 WRAPPED(int, fstat, (int fd, struct stat *info)) {
-    const hr_fault *fault = due("fstat");
+    const test_fault *fault = due("fstat");
     return fault ? failed(fault) : __real_fstat(fd, info);
 }
 WRAPPED(int, mkdir, (const char *path, mode_t mode)) {
-    const hr_fault *fault = due("mkdir");
+    const test_fault *fault = due("mkdir");
     return fault ? failed(fault) : __real_mkdir(path, mode);
 }
 WRAPPED(int, rename, (const char *from, const char *to)) {
-    const hr_fault *fault = due("rename");
+    const test_fault *fault = due("rename");
     return fault ? failed(fault) : __real_rename(from, to);
 }
 WRAPPED(ssize_t, pread, (int fd, void *to, size_t size, off_t offset)) {
-    const hr_fault *fault = due("pread");
+    const test_fault *fault = due("pread");
     if (fault && fault->way != SHORT) return failed(fault);
     return __real_pread(fd, to, fault && size ? 1 : size, offset);
 }
 WRAPPED(ssize_t, pwrite, (int fd, const void *from, size_t size, off_t offset)) {
-    const hr_fault *fault = due("pwrite");
+    const test_fault *fault = due("pwrite");
     if (fault && fault->way != SHORT) return failed(fault);
     return __real_pwrite(fd, from, fault && size ? 1 : size, offset);
 }
@@ -151,40 +151,40 @@ WRAPPED(ssize_t, copy_file_range, (int in, off_t *from, int out, off_t *to, size
         errno = EXDEV;
         return -1;
     }
-    const hr_fault *fault = due("copy_file_range");
+    const test_fault *fault = due("copy_file_range");
     if (fault && fault->way != SHORT) return failed(fault);
     return __real_copy_file_range(in, from, out, to, fault && size ? 1 : size, flags);
 }
 WRAPPED(int, fchmod, (int fd, mode_t mode)) {
-    const hr_fault *fault = due("fchmod");
+    const test_fault *fault = due("fchmod");
     return fault ? failed(fault) : __real_fchmod(fd, mode);
 }
 WRAPPED(int, socket, (int family, int type, int protocol)) {
-    const hr_fault *fault = due("socket");
+    const test_fault *fault = due("socket");
     return fault ? failed(fault) : __real_socket(family, type, protocol);
 }
 WRAPPED(int, bind, (int fd, const struct sockaddr *address, socklen_t size)) {
-    const hr_fault *fault = due("bind");
+    const test_fault *fault = due("bind");
     return fault ? failed(fault) : __real_bind(fd, address, size);
 }
 WRAPPED(int, listen, (int fd, int backlog)) {
-    const hr_fault *fault = due("listen");
+    const test_fault *fault = due("listen");
     return fault ? failed(fault) : __real_listen(fd, backlog);
 }
 WRAPPED(int, chmod, (const char *path, mode_t mode)) {
-    const hr_fault *fault = due("chmod");
+    const test_fault *fault = due("chmod");
     return fault ? failed(fault) : __real_chmod(path, mode);
 }
 WRAPPED(int, eventfd, (unsigned count, int flags)) {
-    const hr_fault *fault = due("eventfd");
+    const test_fault *fault = due("eventfd");
     return fault ? failed(fault) : __real_eventfd(count, flags);
 }
 WRAPPED(int, pthread_create, (pthread_t *thread, const pthread_attr_t *how, void *(*run)(void *), void *argument)) {
-    const hr_fault *fault = due("pthread_create");
+    const test_fault *fault = due("pthread_create");
     return fault ? fault->error : __real_pthread_create(thread, how, run, argument);
 }
 WRAPPED(int, pthread_key_create, (pthread_key_t *key, void (*destructor)(void *))) {
-    const hr_fault *fault = due("pthread_key_create");
+    const test_fault *fault = due("pthread_key_create");
     return fault ? fault->error : __real_pthread_key_create(key, destructor);
 }
 WRAPPED(void *, dlopen, (const char *path, int flags)) {
@@ -194,21 +194,21 @@ WRAPPED(void *, dlopen, (const char *path, int flags)) {
     return handle;
 }
 WRAPPED(int, accept4, (int fd, struct sockaddr *address, socklen_t *size, int flags)) {
-    const hr_fault *fault = due("accept4");
+    const test_fault *fault = due("accept4");
     return fault ? failed(fault) : __real_accept4(fd, address, size, flags);
 }
 WRAPPED(ssize_t, recv, (int fd, void *to, size_t size, int flags)) {
-    const hr_fault *fault = due("recv");
+    const test_fault *fault = due("recv");
     if (fault && fault->way != SHORT) return failed(fault);
     return __real_recv(fd, to, fault && size ? 1 : size, flags);
 }
 WRAPPED(ssize_t, send, (int fd, const void *from, size_t size, int flags)) {
-    const hr_fault *fault = due("send");
+    const test_fault *fault = due("send");
     if (fault && fault->way != SHORT) return failed(fault);
     return __real_send(fd, from, fault && size ? 1 : size, flags);
 }
 WRAPPED(int, poll, (struct pollfd * waits, unsigned long count, int timeout)) {
-    const hr_fault *fault = due("poll");
+    const test_fault *fault = due("poll");
     return fault ? failed(fault) : __real_poll(waits, count, timeout);
 }
 
@@ -269,12 +269,12 @@ static hr_status serve(uint32_t flags) {
 
 /* ---- what is done under a fault: each returns the status, and leaves the answer that it promises ---- */
 
-typedef struct hr_deed {
+typedef struct test_deed {
     const char *name;
     void (*before)(void);
     hr_status (*run)(void);
     int32_t old, new;
-} hr_deed;
+} test_deed;
 
 static hr_transaction *transaction;
 static hr_report *prepared;
@@ -382,7 +382,7 @@ static hr_status run_request(void) {
     return status;
 }
 
-static const hr_deed deeds[] = {
+static const test_deed deeds[] = {
     {"start", nothing, run_start, 0, 1},
     {"load", loaded, run_load, 1, 2},
     {"commit", two_prepared, run_commit, 1, 2},
@@ -392,11 +392,11 @@ static const hr_deed deeds[] = {
 
 /* ---- what a run leaves behind ---- */
 
-typedef struct hr_rest {
+typedef struct test_rest {
     uint32_t descriptors, allocations, files, opened;
     uint32_t calls; /* of the armed function, under the fault */
     int32_t status; /* of the deed */
-} hr_rest;
+} test_rest;
 
 static uint32_t entries_of(const char *path) {
     DIR *list = opendir(path);
@@ -413,8 +413,8 @@ static uint32_t staged_files(void) {
     return entries_of(path);
 }
 
-static hr_rest run_deed(const hr_deed *deed) {
-    hr_rest rest = {0};
+static test_rest run_deed(const test_deed *deed) {
+    test_rest rest = {0};
     deed->before();
     uint32_t opened_before = opened;
     calls = 0;
@@ -437,9 +437,9 @@ static hr_rest run_deed(const hr_deed *deed) {
 
 /* ---- every fault at every place ---- */
 
-static hr_rest in_child(const hr_deed *deed, const hr_fault *fault, uint32_t number) {
+static test_rest in_child(const test_deed *deed, const test_fault *fault, uint32_t number) {
     int ends[2];
-    hr_rest rest;
+    test_rest rest;
     CHECK(pipe2(ends, O_CLOEXEC) == 0);
     pid_t child = fork();
     CHECK(child >= 0);
@@ -465,8 +465,8 @@ static hr_rest in_child(const hr_deed *deed, const hr_fault *fault, uint32_t num
 
 /* F4. A module that was opened and refused keeps its record, its manifest and its file; the commit's own lists may have
  * grown by a block. */
-static void compare(const hr_deed *deed, const hr_fault *fault, uint32_t number, const hr_rest *rest,
-                    const hr_rest *clean) {
+static void compare(const test_deed *deed, const test_fault *fault, uint32_t number, const test_rest *rest,
+                    const test_rest *clean) {
     uint32_t resident = rest->status == HR_OK ? 0 : rest->opened;
     /* A descriptor that cannot be examined may be somebody else's by now, and is not closed. */
     uint32_t unknown = strcmp(fault->function, "fstat") == 0;
@@ -492,12 +492,12 @@ int main(int count, char **arguments) {
     static const char *const ways[] = {"fails", "short", "EINTR"};
     uint32_t total = 0;
     for (size_t d = 0; d < sizeof deeds / sizeof *deeds; d++) {
-        hr_rest clean = in_child(&deeds[d], NULL, 0);
+        test_rest clean = in_child(&deeds[d], NULL, 0);
         CHECK(clean.status == HR_OK);
         for (size_t f = 0; f < sizeof faults / sizeof *faults; f++) {
             char codes[256] = "";
             uint32_t number = 1, places = 0;
-            for (hr_rest rest; (rest = in_child(&deeds[d], &faults[f], number)).calls >= number; number++, places++) {
+            for (test_rest rest; (rest = in_child(&deeds[d], &faults[f], number)).calls >= number; number++, places++) {
                 name_code(codes, sizeof codes, rest.status);
                 compare(&deeds[d], &faults[f], number, &rest, &clean);
             }

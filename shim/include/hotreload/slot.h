@@ -147,7 +147,7 @@ static inline int32_t hr_invoke(hr_slot *slot, hr_shard *shard, const hr_table *
     const hr_entry *entry = &table->entries[index];
     uint64_t flags = __atomic_load_n(&entry->flags, __ATOMIC_RELAXED);
     if (HR_LIKELY(flags == 0)) return entry->function(state, input, output);
-    if ((flags & HR_ENTRY_FLAGS) == HR_ENTRY_SAMPLE && shard->countdown != 0) { /* no more is asked, and not its turn */
+    if ((flags & HR_ENTRY_FLAGS) == HR_ENTRY_SAMPLE && shard && shard->countdown != 0) { /* no more is asked, and not its turn */
         shard->countdown--;
         return entry->function(state, input, output);
     }
