@@ -8,7 +8,6 @@ import click
 
 from hotreload import native
 from hotreload.commands import COMMANDS, complete, journal, options
-from hotreload.commands.load import load
 from hotreload.errors import NoHost
 from hotreload.history import History, choose, of_project, project_of
 from hotreload.hosts import Finder
@@ -46,6 +45,8 @@ def command(module: str | None, version: str | None, wanted: tuple[str, ...], as
 
 def bring_back(module: str | None, version: str, wanted: tuple[str, ...], *, as_json: bool, color: str) -> int:
     """Loads a retained module; returns the exit code."""
+    from hotreload.commands.load import load  # and all of the runner: not for every roll back, or every completion
+
     everything = History().entries()
     here = of_project(everything, project_of(Path.cwd()))
     entry = choose(everything if version.startswith("#") else here or everything, module, version)

@@ -6,13 +6,15 @@ import json
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from hotreload.meter import HostView
 from hotreload.model import Change, ChangeKind, EventKind, Problem, Record
 from hotreload.reporters.pipe import silence
 from hotreload.reporters.wording import failure_code
-from hotreload.session import State
+
+if TYPE_CHECKING:  # the session takes its time to import, and one-shot commands have none
+    from hotreload.meter import HostView
+    from hotreload.session import State
 
 SCHEMA = Path(__file__).resolve().parent.parent / "schema" / "event.json"
 """What every line keeps to."""
