@@ -28,8 +28,8 @@ KEPT_OF_FULL = 0.5
 """The newest part of a full journal that stays."""
 RETAINED_COUNT = 64
 RETAINED_BYTES = 256 << 20
-SEEN_AGAIN = 200
-"""How far back an entry is looked for before it is entered."""
+RECENT_BYTES = 128 << 10
+"""How far back a swap is looked for before it is entered: reading a full journal at every swap would take too long."""
 ID_DIGITS = 4
 """Of a content at least, to be recognised as one."""
 KINDS = (EventKind.SWAP, EventKind.ROLLBACK, EventKind.CRASH)
@@ -72,11 +72,7 @@ class History:
 
     def entries(self) -> list[Entry]:
         """All entries, oldest first. A damaged line is passed over."""
-        try:
-            text = self._journal.read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return []
-        return [entry for line in text.splitlines() if (entry := self._parse(line)) is not None]
+        return self._read(JOURNAL_BYTES * 2)
 
     def add(self, record: Record, project: Path, staged: str = "") -> None:
         """Enters what happened; keeps a copy of a module that was swapped in.
@@ -93,10 +89,10 @@ class History:
         if record.kind not in KINDS or host is None or module is None:
             return
         with self._locked():
-            before = self.entries()
+            before = self._read(RECENT_BYTES) or self.entries()
             number = before[-1].number + 1 if before else 1
             entry = Entry(number, record.kind, record.time, host, module, record.changes, str(project))
-            if entry.identity not in {known.identity for known in before[-SEEN_AGAIN:]}:
+            if entry.identity not in {known.identity for known in before}:
                 self._append(entry)
             if record.kind is EventKind.SWAP:
                 self._retain(module, [path for path in (staged, module.path) if path])
@@ -119,6 +115,18 @@ class History:
             yield
         finally:
             os.close(lock)
+
+    def _read(self, most: int) -> list[Entry]:
+        """The entries in the last ``most`` bytes."""
+        try:
+            with self._journal.open("rb") as journal:
+                skipped = max(0, journal.seek(0, os.SEEK_END) - most)
+                journal.seek(skipped)
+                lines = journal.read().decode("utf-8", "replace").splitlines()
+        except OSError:
+            return []
+        whole = lines[1:] if skipped else lines
+        return [entry for line in whole if (entry := self._parse(line)) is not None]
 
     def _append(self, entry: Entry) -> None:
         line = json.dumps(_as_json(entry)) + "\n"

@@ -85,6 +85,17 @@ def test_the_journal_is_bounded(journal: History, tmp_path: Path, monkeypatch: p
     assert found[-1] == 100 and found == list(range(found[0], 101)) and len(found) >= 5
 
 
+def test_entering_reads_the_end_of_a_long_journal_alone(
+    journal: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "RECENT_BYTES", 2000)
+    for version in range(1, 31):
+        journal.add(swap(plain(version), version), tmp_path)
+    journal.add(swap(plain(30), 30), tmp_path)
+    assert [entry.number for entry in journal.entries()] == list(range(1, 31))
+    assert 3 <= len(journal._read(2000)) <= 10
+
+
 def add_many(directory: Path, host: int, count: int) -> None:
     for version in range(1, count + 1):
         History(directory).add(swap(plain(version), version, Host(host, "game", 1.0)), directory)
