@@ -50,7 +50,7 @@ def test_a_hook_that_hangs_holds_up_no_swap(bench: Bench) -> None:
         host.runs(a=version)
     began = time.monotonic()
     assert watch.interrupt() == 130
-    assert time.monotonic() - began < PATIENCE_SECONDS / 2
+    assert time.monotonic() - began < PATIENCE_SECONDS
     (pid,) = lines(bench.work / "pid", 1)
     command = Path(f"/proc/{pid}/cmdline")
     assert not command.exists() or "sleep" not in command.read_text(), "nothing that a hook started is left"
