@@ -63,6 +63,14 @@ class Config:
     """Opens a compile error: {file}, {line} and {column} are filled in; $VISUAL or $EDITOR by default."""
     poll: bool = False
     """Look for outputs four times a second instead of asking the kernel."""
+    on_swap: str = ""
+    """A shell command to run after every swap."""
+    on_reject: str = ""
+    """A shell command to run after every refusal."""
+    bell: bool = False
+    """Ring the terminal's bell at swaps and refusals."""
+    notify: bool = False
+    """Show swaps and refusals on the desktop, or by the terminal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +122,7 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         if text is None or key == "env":
             continue
         value: object = text
-        if key in ("restart", "poll"):
+        if _READERS[key] is _flag:
             value = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}.get(text, text)
         elif key in ("watch", "sources", "restart_on"):
             value = [part for part in text.split(os.pathsep) if part]
@@ -284,5 +292,9 @@ _READERS: dict[str, Reader] = {
     "restart_on": _texts,
     "editor": _text,
     "poll": _flag,
+    "on_swap": _text,
+    "on_reject": _text,
+    "bell": _flag,
+    "notify": _flag,
 }
 assert set(_READERS) == {each.name for each in fields(Config)}

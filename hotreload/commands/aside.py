@@ -47,8 +47,8 @@ def options(function: Function) -> Function:
     return with_options  # type: ignore[return-value]
 
 
-def around(make: Make, asked: Asked) -> Make:
-    """The same reporter, and beside it the journal and what was asked for."""
+def around(make: Make, asked: Callable[[], Asked]) -> Make:
+    """The same reporter, and beside it the journal and what is asked for at the moment."""
     from hotreload.history import project_of
     from hotreload.reporters.aside import Bell, Hooks, Journal, Notifier
     from hotreload.reporters.several import Several
@@ -57,15 +57,17 @@ def around(make: Make, asked: Asked) -> Make:
         def tell(text: str) -> None:
             send(Note(text))
 
-        hooks = {EventKind.SWAP: ("on_swap", asked.on_swap)} if asked.on_swap else {}
-        if asked.on_reject:
-            hooks |= dict.fromkeys((EventKind.REJECT, EventKind.CRASH), ("on_reject", asked.on_reject))
-        others = [
+        def hook(kind: EventKind) -> tuple[str, str]:
+            if kind is EventKind.SWAP:
+                return "on_swap", asked().on_swap
+            return "on_reject", asked().on_reject if kind in (EventKind.REJECT, EventKind.CRASH) else ""
+
+        return Several(
+            make(send),
             Journal(tell, project_of(Path.cwd())),
-            *([Hooks(hooks, tell)] if hooks else []),
-            *([Bell(tell)] if asked.bell else []),
-            *([Notifier(tell)] if asked.notify else []),
-        ]
-        return Several(make(send), *others)
+            Hooks(hook, tell),
+            Bell(tell, lambda: asked().bell),
+            Notifier(tell, lambda: asked().notify),
+        )
 
     return both

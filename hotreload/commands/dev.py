@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from hotreload import config, sources
-from hotreload.commands import COMMANDS, options
+from hotreload.commands import COMMANDS, aside, options
 from hotreload.commands.watch import WithHost, reporter, started
 from hotreload.errors import ConfigError
 from hotreload.model import Busy
@@ -35,13 +35,14 @@ host. `hotreload new` and `hotreload init` write one.
               help="What an edit does while a build runs: queue another, restart it, or ignore the edit.")  # fmt: skip
 @click.option("--restart/--no-restart", default=None, help="Start the host again when its own code changed.")
 @options.host
+@aside.options
 @options.as_json("Print one object a line on standard output, and nothing else there.")
 @click.option("--plain", is_flag=True, help="Print timestamped lines instead of the dashboard.")
 @options.color
 @click.pass_context
 def command(
     context: click.Context, file: Path | None, build: str | None, watch: tuple[str, ...], busy: str | None,
-    restart: bool | None, wanted: tuple[str, ...], as_json: bool, plain: bool, color: str,
+    restart: bool | None, wanted: tuple[str, ...], as_json: bool, plain: bool, color: str, beside: aside.Asked,
 ) -> int:  # fmt: skip
     if as_json and plain:
         raise click.UsageError("--json and --plain exclude each other")
@@ -52,19 +53,23 @@ def command(
         "restart": restart,
         "hosts": wanted,
         "host": started(context),
+        **{key: value or None for key, value in asdict(beside).items()},
     }
     flags = {key: value for key, value in given.items() if value not in (None, ())}
     start, environment = Path.cwd(), dict(os.environ)
     dashboard = not as_json and not plain and options.interactive()
 
     def read() -> Options:
+        nonlocal beside
         found = config.load(start, environment, flags, file=file)
         enter(found)
+        known = found.config
+        beside = aside.Asked(known.on_swap, known.on_reject, known.bell, known.notify)
         return replace(asked(found), terminal=dashboard and color != "never" and "NO_COLOR" not in environment)
 
     editor = config.load(start, environment, flags, file=file).config.editor
     show = reporter(as_json=as_json, dashboard=dashboard, color=color, editor=editor)
-    return Runner(read(), show, reload=read).run()
+    return Runner(read(), aside.around(show, lambda: beside), reload=read).run()
 
 
 def enter(found: config.Found) -> None:

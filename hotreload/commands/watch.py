@@ -67,7 +67,9 @@ def command(
         paths=paths, hosts=wanted, build=build, command=started(context), existing=not no_existing, poll=poll,
         sources=sources, stay=dashboard, asked=asked,
     )  # fmt: skip
-    return Runner(session, aside.around(reporter(as_json=as_json, dashboard=dashboard, color=color), beside)).run()
+    return Runner(
+        session, aside.around(reporter(as_json=as_json, dashboard=dashboard, color=color), lambda: beside)
+    ).run()
 
 
 def started(context: click.Context) -> tuple[str, ...]:

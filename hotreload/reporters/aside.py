@@ -72,13 +72,15 @@ class Commands:
         self._jobs: Queue[Callable[[], None] | None] = Queue(WAITING)
         self._running: subprocess.Popen[bytes] | None = None
         self._ending = False
-        self._thread = Thread(target=self._work, name="hotreload-aside", daemon=True)
-        self._thread.start()
+        self._thread: Thread | None = None
 
     def run(
         self, name: str, command: Sequence[str], given: str = "", environment: Mapping[str, str] | None = None
     ) -> None:
         """Runs a command when its turn comes."""
+        if self._thread is None:
+            self._thread = Thread(target=self._work, name="hotreload-aside", daemon=True)
+            self._thread.start()
         try:
             self._jobs.put_nowait(lambda: self._run(name, command, given, environment or {}))
         except Full:
@@ -86,6 +88,8 @@ class Commands:
 
     def close(self) -> None:
         """Waits END_SECONDS for what is under way, then ends it; what still waits for its turn is left out."""
+        if self._thread is None:
+            return
         with suppress(Full):
             self._jobs.put_nowait(None)
         self._thread.join(END_SECONDS)
@@ -172,16 +176,16 @@ class Hooks(_Aside):
     parts as variables (HR_EVENT, HR_HOST, HR_PID, HR_MODULE, HR_VERSION, HR_PATH, HR_CODE, HR_REASON, HR_FIX).
 
     Args:
-        hooks: By kind, the name under which it is told of, and the command.
+        hook: For a kind, the name under which it is told of, and the command; empty for none.
     """
 
-    def __init__(self, hooks: Mapping[EventKind, tuple[str, str]], tell: Tell) -> None:
-        self._hooks = hooks
+    def __init__(self, hook: Callable[[EventKind], tuple[str, str]], tell: Tell) -> None:
+        self._hook = hook
         self._commands = Commands(tell)
 
     def record(self, record: Record) -> None:
-        if record.kind in self._hooks:
-            name, command = self._hooks[record.kind]
+        name, command = self._hook(record.kind)
+        if command:
             self._commands.run(
                 name, ["/bin/sh", "-c", command], json.dumps(as_object(record)) + "\n", variables(record)
             )
@@ -217,13 +221,14 @@ def is_news(record: Record) -> bool:
 class Bell(_Aside):
     """Rings the terminal's bell for news. It goes to the terminal, never to standard output."""
 
-    def __init__(self, tell: Tell) -> None:
+    def __init__(self, tell: Tell, wanted: Callable[[], bool]) -> None:
         self._tell = tell
+        self._wanted = wanted
         self._rung = 0.0
 
     def record(self, record: Record) -> None:
         now = time.monotonic()
-        if is_news(record) and now - self._rung >= BELL_SECONDS:
+        if is_news(record) and self._wanted() and now - self._rung >= BELL_SECONDS:
             self._rung = now
             if not to_terminal("\a"):
                 self._tell("no terminal here has a bell to ring")
@@ -233,15 +238,16 @@ class Bell(_Aside):
 class Notifier(_Aside):
     """Shows news on the desktop: by notify-send where there is a desktop, else by the terminal (OSC 9)."""
 
-    def __init__(self, tell: Tell) -> None:
+    def __init__(self, tell: Tell, wanted: Callable[[], bool]) -> None:
         self._tell = tell
+        self._wanted = wanted
         desktop = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "DBUS_SESSION_BUS_ADDRESS"))
         self._program = shutil.which("notify-send") if desktop else None
         self._commands = Commands(tell)
         self._told = False
 
     def record(self, record: Record) -> None:
-        if not is_news(record):
+        if not is_news(record) or not self._wanted():
             return
         title, text = notice(record)
         if self._program:

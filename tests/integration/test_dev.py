@@ -205,6 +205,30 @@ def test_the_configuration_is_read_again(bench: Bench, project: Path) -> None:
     dev.event("candidate", path=str(project / "out" / "q.so"))
 
 
+def test_hooks_of_the_configuration_are_live(bench: Bench, project: Path) -> None:
+    settings, log = project / "hotreload.toml", project / "hooks.log"
+    with settings.open("a", encoding="utf-8") as file:
+        file.write("on_swap = 'echo first $HR_MODULE >> hooks.log'\n")
+    dev = bench.dev(project, "--json", "--on-reject", "echo refused $HR_CODE >> hooks.log")
+    dev.event("swap")
+    wait_for_lines(log, 1)
+    edit(settings, "echo first", "echo second")
+    dev.event("build", times=2)
+    edit(project / "patch.c", "STEP 10", "STEP 20")
+    dev.event("swap", times=2)
+    assert wait_for_lines(log, 2) == ["first p", "second p"]
+
+
+def wait_for_lines(path: Path, count: int) -> list[str]:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        found = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        if len(found) >= count:
+            return found
+        assert time.monotonic() < deadline, f"{path} has not {count} lines"
+        time.sleep(0.05)
+
+
 def test_nothing_to_do_is_told(bench: Bench) -> None:
     told = bench.call("dev", "--json")
     assert told.code == 2

@@ -25,7 +25,14 @@ REJECT = Record(EventKind.REJECT, 1e9, HOST, MODULE, code="E-ABI", reason='it\'s
 def hooks(tmp_path: Path, command: str, *kinds: EventKind) -> tuple[aside.Hooks, list[str]]:
     told: list[str] = []
     chosen = dict.fromkeys(kinds or (EventKind.SWAP,), ("on_swap", command.replace("OUT", str(tmp_path / "out"))))
-    return aside.Hooks(chosen, told.append), told
+    return aside.Hooks(lambda kind: chosen.get(kind, ("", "")), told.append), told
+
+
+def finish(hook: aside.Hooks) -> None:
+    """Waits until every command has run."""
+    hook._commands._jobs.put(None)
+    assert hook._commands._thread is not None
+    hook._commands._thread.join(60)
 
 
 def test_a_hook_receives_the_event(tmp_path: Path) -> None:
@@ -46,8 +53,7 @@ def test_hooks_run_in_order_and_none_is_lost(tmp_path: Path) -> None:
     hook, told = hooks(tmp_path, "echo $HR_PID >> OUT")
     for pid in range(1, 21):
         hook.record(Record(EventKind.SWAP, 1e9, Host(pid, "game"), MODULE))
-    hook._commands.close()
-    hook._commands._thread.join(30)
+    finish(hook)
     assert (tmp_path / "out").read_text().split() == [str(pid) for pid in range(1, 21)] and told == []
 
 
@@ -62,8 +68,7 @@ def test_a_stuck_hook_is_ended_with_its_children(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(aside, "COMMAND_SECONDS", 0.5)
     hook, told = hooks(tmp_path, "sleep 1000 & echo $! > OUT; wait")
     hook.record(SWAP)
-    hook.close()
-    hook._commands._thread.join(30)
+    finish(hook)
     assert told == ["on_swap was ended: it took more than 0 s"] or told == ["on_swap was ended: it took more than 1 s"]
     pid = int((tmp_path / "out").read_text())
     assert gone(pid), "no child of the hook is left"
@@ -84,9 +89,8 @@ def gone(pid: int) -> bool:
 def test_a_program_left_behind_keeps_nobody_waiting(tmp_path: Path) -> None:
     hook, told = hooks(tmp_path, "sleep 60 & echo $! > OUT; echo done")
     hook.record(SWAP)
-    hook._commands._jobs.put(None)
     began = time.monotonic()
-    hook._commands._thread.join(30)
+    finish(hook)
     os.kill(int((tmp_path / "out").read_text()), 9)
     assert told == ["on_swap | done"] and time.monotonic() - began < 30
 
@@ -115,6 +119,16 @@ def test_notices(record: Record, title: str, text: str) -> None:
     assert (found_title, found_text.strip()) == (title, text)
 
 
+def test_a_hook_that_is_taken_away_runs_no_more(tmp_path: Path) -> None:
+    command, told = f"echo ran >> {tmp_path / 'out'}", []
+    hook = aside.Hooks(lambda kind: ("on_swap", command), told.append)
+    hook.record(SWAP)
+    command = ""
+    hook.record(SWAP)
+    finish(hook)
+    assert (tmp_path / "out").read_text() == "ran\n" and told == []
+
+
 def test_news() -> None:
     assert aside.is_news(SWAP) and aside.is_news(REJECT)
     assert not aside.is_news(Record(EventKind.BUILD, 1e9, reason="started"))
@@ -131,7 +145,7 @@ def test_notify_send_is_given_the_notice(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("DISPLAY", ":0")
     told: list[str] = []
-    notifier = aside.Notifier(told.append)
+    notifier = aside.Notifier(told.append, lambda: True)
     notifier.record(SWAP)
     notifier.record(Record(EventKind.SAME, 1e9, HOST, MODULE))
     notifier.record(REJECT)

@@ -23,6 +23,10 @@ restart = false
 restart_on = ["host.py"]
 editor = "vi +{line} {file}"
 poll = true
+on_swap = "say swapped"
+on_reject = "say refused"
+bell = true
+notify = true
 [env]
 LEVEL = "3"
 """
@@ -45,6 +49,10 @@ def test_every_key() -> None:
         restart_on=("host.py",),
         editor="vi +{line} {file}",
         poll=True,
+        on_swap="say swapped",
+        on_reject="say refused",
+        bell=True,
+        notify=True,
     )
 
 
