@@ -70,7 +70,8 @@ def _code_pages(book: site.Site) -> None:
 
 def _rustdoc(out: Path) -> None:
     crate = sources.shim().rust
-    command = ["cargo", "doc", "--quiet", "--no-deps", "--lib", "--manifest-path", str(crate / "Cargo.toml")]
+    command = ["cargo", "doc", "--quiet", "--no-deps", "--workspace", "--lib", "--features", "macros"]
+    command += ["--manifest-path", str(crate / "Cargo.toml")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0 or "warning" in done.stderr:
         raise HotreloadError("E-BUILD", "rustdoc failed", found=done.stderr.strip()[-2000:], fix="see its message")
