@@ -31,7 +31,7 @@ WATCH = "hotreload-watch"
 COPYING = "dlopen-copy"
 """The floor of a swap: whoever watches has to copy the file before it opens it."""
 OURS = (US, WATCH, "hotreload-rust", "hotreload-compatible")
-SURVIVED = ("refused", "loaded", "survived")
+SURVIVED = ("refused", "rolled back", "loaded", "survived")
 """How a verdict begins after which the host still works; a stale host runs, on code that is not what the file holds."""
 
 
@@ -502,12 +502,15 @@ class Report:
             "## (e) What becomes of the host", "",
             "Each cell is a host of its own. *truncated*: 60 % of the file. *foreign*: a library without what the peer "
             "looks for. *wrong-struct*: built for another struct, it writes over the host's field. *overwrite* and "
-            "*strip* change the file that runs, in place. refused: still on the old version. loaded: the peer has no "
-            "such check, and this time nothing happened. broken: alive, with nothing left to call until the next good "
-            "module. stale: alive, but the new content never runs.", "",
-            "The modules of hotpatch-rs, libloading and dlopen are the same C files as ours. Rust's own modules are "
-            "linked with `-z now`: a missing symbol in one is an error of `dlopen` there too, not a death at the call. "
-            "What hot-lib-reloader does with an overwritten file depends on the moment at which it looks.", "",
+            "*strip* change the file that runs, in place. refused: still on the old version. rolled back: on the old "
+            "version again, and the host goes on. loaded: the peer has no such check, and this time nothing happened. "
+            "broken: alive, with nothing left to call until the next good module. stale: alive, but the new content "
+            "never runs.", "",
+            "The modules of hotpatch-rs, libloading and dlopen are the same C files as ours. `hotreload, C` and "
+            "`hotreload watch` are hosts that use what hotreload offers for development: they declare the layout of "
+            "their struct and have the guard on; the Rust hosts do neither. Rust's own modules are linked with `-z "
+            "now`: a missing symbol in one is an error of `dlopen` there too, not a death at the call. What "
+            "hot-lib-reloader does with an overwritten file depends on the moment at which it looks.", "",
             *table(["", *cases], self.rows("survive", cells)),
         ]  # fmt: skip
 
@@ -571,10 +574,10 @@ class Report:
                                 ("call_ns", "a call", "ns")):  # fmt: skip
             laws += self.laws(what, [(row["slots"], row[key]) for row in slots], unit, "slot")
         laws += self.laws("load", list(enumerate(modules, 1)), "us", "live module")
-        for key, what, unit in (("load_us", "load", "us"), ("resident_kib", "memory", "KiB"),
-                                ("mappings", "mappings", "")):  # fmt: skip
-            laws += self.laws(what, [(row["reloads"], row[key]) for row in reloads], unit, "reload")
-            plain = [(row["reloads"], row[key]) for row in part.get("dlopens", [])]
+        for key, what, unit in (("load_us", "load", "us"), ("open_us", "of it dlopen", "us"),
+                                ("resident_kib", "memory", "KiB"), ("mappings", "mappings", "")):  # fmt: skip
+            laws += self.laws(what, [(row["reloads"], row[key]) for row in reloads if key in row], unit, "reload")
+            plain = [(row["reloads"], row[key]) for row in part.get("dlopens", []) if key != "open_us"]
             laws += self.laws(f"{what}, copy and dlopen", plain, unit, "reload")
         laws += self.laws(
             "one transaction", [(row["hosts"], statistics.median(row["ms"])) for row in hosts], "ms", "host"
@@ -583,7 +586,11 @@ class Report:
                  f"{row['call_ns']:.2f} ns"] for row in slots]  # fmt: skip
         host_rows = [[str(row["hosts"]), *(f"{quantile(row['ms'], share):.2f} ms" for share in (0.5, 0.95))]
                      for row in hosts]  # fmt: skip
-        return [*lines, *table(["cost against size", "law that fits"], laws),
+        loader = (
+            "What grows with reloads is the loader: it compares the new name with those of all libraries that are "
+            "loaded, and ours are longer than a bare copy's (state directory, module, build id)."
+        )
+        return [*lines, *table(["cost against size", "law that fits"], laws), *([loader, ""] if reloads else []),
                 *table(["slots of one module", "commit", "all before", "call"], rows),
                 *table(["hosts of one transaction", "p50", "p95"], host_rows)]  # fmt: skip
 

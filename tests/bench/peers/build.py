@@ -127,8 +127,8 @@ def build_c_modules() -> None:
         compile_module(MODULES / f"c-{version}.so", f"-DVERSION={version}")
     for name, letter in FAULTS.items():
         version = "1" if name == "hold" else "2"
-        undefined = ["-DFAULT_U=1"] if letter == "u" else []
-        compile_module(MODULES / f"c-{name}.so", f"-DVERSION={version}", f"-DFAULT='{letter}'", *undefined)
+        more = [f"-DFAULT_{letter.upper()}=1"] if letter in "us" else []
+        compile_module(MODULES / f"c-{name}.so", f"-DVERSION={version}", f"-DFAULT='{letter}'", *more)
     compile_module(MODULES / "c-wrong-magic.so", "-DVERSION=2", "-DFAULT='m'")
     compile_module(MODULES / "c-foreign.so", "-DVERSION=2", "-DFAULT='n'", "-DFAULT_F")
 

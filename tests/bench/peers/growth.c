@@ -2,7 +2,8 @@
  *
  *     growth slots ROUNDS N V1 V2        us of the commit, and ns of a call, with N slots in one module
  *     growth modules MODULE...           us of loading each, one after the other: all stay live
- *     growth reloads COUNT V1 V2         us of loading, resident KiB and mappings, at every tenth of the reloads
+ *     growth reloads COUNT V1 V2         us of loading and of dlopen in it, resident KiB and mappings, at every tenth of
+ *                                        the reloads of a host that serves
  *     growth dlopens COUNT V1 V2         the same of plain dlopen and dlsym of a copy: the floor of both
  *     growth steps ROUNDS V1 V2          us of a load and of its steps, of dlopen and dlsym, of that with the copy before
  *
@@ -158,19 +159,32 @@ static double dlopen_us(char **versions, int number, int with_copy) {
     return took;
 }
 
-static double plain_us(char **versions, int number) { return dlopen_us(versions, number, 1); }
+/* Returns us, and of them those of the loader. */
+static double plain_us(char **versions, int number, double *open_us) {
+    return *open_us = dlopen_us(versions, number, 1);
+}
 
-static double reload_us(char **versions, int number) { return load_us(versions[number % 2]); }
+static double reload_us(char **versions, int number, double *open_us) {
+    hr_report *report = NULL;
+    double began = now_us();
+    hr_status status = hr_load(NULL, versions[number % 2], &report);
+    double took = now_us() - began;
+    if (status != HR_OK) refuse(status);
+    *open_us = (double)report->us[HR_STEP_OPEN];
+    hr_report_free(report);
+    return took;
+}
 
-static int reloads(double (*once)(char **, int), int count, char **versions) {
-    double samples[SAMPLES];
+static int reloads(double (*once)(char **, int, double *), int count, char **versions) {
+    double samples[SAMPLES], opens[SAMPLES];
     int at = 0;
+    if (once == reload_us && hr_serve(NULL, "growth", 0, NULL) != HR_OK) return 1;
     printf("[");
     for (int part = 0; part <= 10; part++) {
-        for (int end = count / 10 * part; at < end; at++) once(versions, at);
-        for (int i = 0; i < SAMPLES; i++, at++) samples[i] = once(versions, at);
-        printf("%s{\"reloads\": %d, \"load_us\": %.1f, \"resident_kib\": %ld, \"mappings\": %ld}", part ? ", " : "",
-               at, median(samples, SAMPLES), resident_kib(), mappings());
+        for (int end = count / 10 * part; at < end; at++) once(versions, at, opens);
+        for (int i = 0; i < SAMPLES; i++, at++) samples[i] = once(versions, at, &opens[i]);
+        printf("%s{\"reloads\": %d, \"load_us\": %.1f, \"open_us\": %.1f, \"resident_kib\": %ld, \"mappings\": %ld}",
+               part ? ", " : "", at, median(samples, SAMPLES), median(opens, SAMPLES), resident_kib(), mappings());
     }
     printf("]\n");
     return 0;

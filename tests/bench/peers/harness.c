@@ -504,6 +504,8 @@ static int mode_survive(char **arguments) {
     }
     say("a", out);
     say("b", run.peer->b(&state, 10) - 10);
+    sleep_us(wait_us); /* a peer may need a moment to take a module back */
+    say("after", run.peer->a(&state, 10) - 10);
     say("guard", state.guard);
     /* Does a good module still get in after it? */
     path = next_path();

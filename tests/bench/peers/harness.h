@@ -12,6 +12,7 @@ typedef struct hb_state {
     int64_t guard;
     char apart[112]; /* one thread's state never shares a cache line with another's */
 } hb_state;
+#define HB_STATE_FIELDS(F) F(hb_state, total, int64_t) F(hb_state, guard, int64_t) F(hb_state, apart, char, [112])
 
 typedef struct hb_peer {
     const char *name;

@@ -3,6 +3,7 @@
 
 #include <hotreload/hotreload.h>
 #include <stddef.h>
+#include <stdlib.h>
 
 static int32_t fallback(void *state, const void *input, void *output) {
     (void)state;
@@ -12,13 +13,24 @@ static int32_t fallback(void *state, const void *input, void *output) {
 
 static hr_slot slot_a = HR_SLOT("a", fallback), slot_b = HR_SLOT("b", fallback);
 
+/* The guard is a choice of the host's, for development: on in the corpus of bad modules, where it is what is measured. */
+static void guard(void) {
+    hr_options options = {.flags = HR_OPTION_GUARD, .hang_ms = 500};
+    if (getenv("PEERS_GUARD")) hr_set_options(&options);
+}
+
+static int declare(void) {
+    guard();
+    return hr_declare(NULL, &slot_a) != HR_OK || hr_declare(NULL, &slot_b) != HR_OK;
+}
+
 #ifndef WATCHED
 static int load(const char *path) { return hr_load(NULL, path, NULL) > HR_SAME; }
 #endif
 
 static int open_module(const char *path, const char *scratch) {
     (void)scratch;
-    if (hr_declare(NULL, &slot_a) != HR_OK || hr_declare(NULL, &slot_b) != HR_OK) return 1;
+    if (declare() != 0) return 1;
 #ifdef WATCHED
     (void)path;
     return hr_serve(NULL, "peers", 0, NULL) != HR_OK;

@@ -265,7 +265,7 @@ def survival(peer: Peer, case: str) -> Data:
     with place(peer) as where, watcher(peer, where):
         known = two if case == "truncated" else bad  # the tool that knows addresses has the whole file
         loads = (one, one, known, two) if in_place else (one, known, two)
-        environment = {**where.environment, **addresses(peer, *loads)}
+        environment = {**where.environment, **addresses(peer, *loads), "PEERS_GUARD": "1"}
         with _FIXED_OUTPUT if peer.directory else contextlib.nullcontext():
             words = command(peer, where, "survive", one, two, case, bad, wait_ms)
             outcome = execute(words, environment, HANG_SECONDS + 2 * wait_ms / 1000)
@@ -274,8 +274,8 @@ def survival(peer: Peer, case: str) -> Data:
 
 
 def judge(peer: Peer, case: str, outcome: Outcome, said: Mapping[str, int]) -> Data:
-    """What became of the host: ``refused``, ``loaded``, ``survived``, ``stale``, ``corrupted``, ``broken`` (alive, with
-    wrong results), ``hung`` or ``died``."""
+    """What became of the host: ``refused``, ``rolled back``, ``loaded``, ``survived``, ``stale``, ``corrupted``,
+    ``broken`` (alive, with wrong results), ``hung`` or ``died``."""
     detail = json.dumps(dict(said))
     if outcome.code is None:
         return {"verdict": "hung", "detail": detail}
@@ -289,6 +289,8 @@ def judge(peer: Peer, case: str, outcome: Outcome, said: Mapping[str, int]) -> D
         right = (said.get("still") == 1 or peer.watches) and said.get("end") == 2
         changed = said.get("a") == 2 or case == "strip"
         return {"verdict": "survived" if right and changed else "stale" if right else "broken", "detail": detail}
+    if case in ("crash", "hang") and said.get("after") == 1 and said.get("end") == 2:
+        return {"verdict": "rolled back", "detail": detail}
     if said.get("a") == 1 and said.get("b") == 1:
         usable = "" if said.get("end") == 2 else ", and nothing after it gets in"
         return {"verdict": f"refused{usable}", "detail": detail}
@@ -378,7 +380,7 @@ def growth(peers: Sequence[Peer], effort: Effort) -> Data:
 
 
 def run_growth(directory: Path, *arguments: object) -> Any:
-    environment = {**os.environ, "XDG_STATE_HOME": str(directory)}
+    environment = {**os.environ, "XDG_STATE_HOME": str(directory), "XDG_RUNTIME_DIR": str(directory)}
     outcome = execute([str(part) for part in (PROGRAMS / "growth", *arguments)], environment, 300)
     if outcome.code != 0:
         raise RuntimeError(f"growth: {why(outcome)}")

@@ -47,7 +47,22 @@ __attribute__((visibility("default"))) int32_t b(void *state, const void *input,
     return step_b(state, input, output);
 }
 
+#include "harness.h"
+
 #include <hotreload/patch.h>
+#if FAULT_S /* the same name, and a field more than the host's: what is called `total` here is the host's `guard` */
+typedef struct other_state {
+    int64_t version;
+    int64_t total;
+    char apart[112];
+} other_state;
+#define OTHER_FIELDS(F) F(other_state, version, int64_t) F(other_state, total, int64_t) F(other_state, apart, char, [112])
+HR_LAYOUT_AS(other_state, "hb_state", OTHER_FIELDS)
+HR_MODULE_LAYOUT(, HR_TAKES("a", other_state, int64_t, int64_t), HR_TAKES("b", other_state, int64_t, int64_t))
+#else
+HR_LAYOUT(hb_state, HB_STATE_FIELDS)
+HR_MODULE_LAYOUT(, HR_TAKES("a", hb_state, int64_t, int64_t), HR_TAKES("b", hb_state, int64_t, int64_t))
+#endif
 static const hr_patch_entry_v1 entries[] = {HR_PATCH("a", step), HR_PATCH("b", step_b)};
 HR_MODULE_EXPORT const hr_patch_module_v1 HOTPATCH_MODULE_V1 = {
     FAULT == 'm' ? 0x0badc0de : HR_ABI_MAGIC_V1, HR_ABI_VERSION_V1, sizeof(hr_patch_module_v1), VERSION, "peers", 2, 0,
