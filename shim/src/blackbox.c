@@ -179,12 +179,22 @@ void hr_blackbox_end(void) {
     __atomic_store_n(&hr.box->sequence, hr.box->sequence + 1, __ATOMIC_RELEASE); /* partner: the first look */
 }
 
+/* All that the slot's record, and its owners before, have counted. */
+static uint64_t calls_of(uint32_t index) {
+    const hr_box *box = hr.box;
+    uint64_t sum = 0, stride = box->shard_stride;
+    const char *calls = (const char *)box + box->shards_offset + offsetof(hr_shard, calls) + index * sizeof(uint64_t);
+    for (uint32_t left = __atomic_load_n(&box->shard_count, __ATOMIC_ACQUIRE); left; left--, calls += stride)
+        sum += __atomic_load_n((const uint64_t *)(const void *)calls, __ATOMIC_RELAXED);
+    return sum;
+}
+
 static uint32_t state_of(uint32_t index) {
     const hr_slot_info *slot = &hr.slots[index];
     if (slot->runtime == NULL) return HR_SLOT_FREE;
     if (!slot->declared) return HR_SLOT_UNDECLARED;
     if (slot->module == NULL) return HR_SLOT_FALLBACK;
-    return hr_guard_on(index) ? HR_SLOT_PROBATION : HR_SLOT_LIVE;
+    return hr.guarded && hr_guard_on(index) ? HR_SLOT_PROBATION : HR_SLOT_LIVE;
 }
 
 void hr_blackbox_slot(uint32_t index, bool changed, uint64_t now) {
@@ -199,21 +209,21 @@ void hr_blackbox_slot(uint32_t index, bool changed, uint64_t now) {
     record->generation = slot->runtime ? slot->runtime->generation : 0;
     record->swapped_at = now;
     record->swaps++;
-    hr_sample_version(index, slot->version);
-    record->calls_at_swap = hr_shards_sum(index) - record->calls_base;
+    if (hr.box->sample_every) hr_sample_version(index, slot->version);
+    record->calls_at_swap = calls_of(index) - record->calls_base;
 }
 
 void hr_blackbox_ask_ahead(uint32_t index) { __builtin_prefetch(&slot_record(index)->version, 1); }
 
 uint64_t hr_blackbox_calls(uint32_t index) {
     const hr_box_slot *record = slot_record(index);
-    return hr_shards_sum(index) - record->calls_base - record->calls_at_swap;
+    return calls_of(index) - record->calls_base - record->calls_at_swap;
 }
 
 void hr_blackbox_free_slot(uint32_t index) {
     hr_box_slot *record = slot_record(index);
     memset(record, 0, sizeof *record);
-    record->calls_base = hr_shards_sum(index);
+    record->calls_base = calls_of(index);
 }
 
 /* A record for a new module: a free one, else in turn that of the module loaded longest ago; live ones keep theirs. */

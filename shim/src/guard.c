@@ -526,6 +526,7 @@ static hr_status memory_ready(void) {
             guard.exclusive = NULL;
             status = HR_E_MEMORY;
         }
+        hr.guarded = guard.records != NULL;
     }
     pthread_mutex_unlock(&hr.lock);
     return status;

@@ -128,6 +128,7 @@ typedef struct hr_global {
     hr_runtime first; /* the default runtime */
     hr_runtime *runtimes;
     uint32_t runtime_numbers;
+    bool guarded; /* the guard has records: only then is it asked about every slot of a commit */
     hr_module *modules;
     hr_module *live; /* those in state HR_MODULE_LIVE: a commit must not walk thousands of retired ones */
     uint32_t retiring; /* atomic: modules that wait for a grace period or for their on_unload */
@@ -218,7 +219,6 @@ hr_status hr_shards_init(void);
 void hr_shards_before_fork(void);
 void hr_shards_forked(void); /* in the child */
 bool hr_shards_others(void); /* whether another thread than this one may be counting */
-uint64_t hr_shards_sum(uint32_t index);
 
 /* reclaim.c */
 uint64_t hr_reclaim_advance(void); /* starts a grace period and returns its epoch; under lock */

@@ -163,16 +163,6 @@ bool hr_shards_others(void) {
     return false;
 }
 
-uint64_t hr_shards_sum(uint32_t index) {
-    uint64_t sum = 0;
-    uint32_t count = __atomic_load_n(&hr.box->shard_count, __ATOMIC_ACQUIRE);
-    const char *calls = (const char *)&hr_blackbox_shard(0)->calls[index];
-    uint64_t stride = hr_blackbox_shard_stride();
-    for (; count; count--, calls += stride)
-        sum += __atomic_load_n((const uint64_t *)(const void *)calls, __ATOMIC_RELAXED);
-    return sum;
-}
-
 /* ---- detached: calls of threads that have no hr_thread_shard ---- */
 
 static uint32_t enter_fenced(hr_shard *record, uint32_t number) {

@@ -18,7 +18,8 @@ hr_status hr_slow_init(void) {
 }
 
 uint64_t hr_slow_flags(const hr_assignment *assignment) {
-    uint64_t flags = assignment->version ? HR_ENTRY_FIRST | hr_guard_flags(assignment) : 0;
+    uint64_t guard = hr.guarded ? hr_guard_flags(assignment) : 0;
+    uint64_t flags = assignment->version ? HR_ENTRY_FIRST | guard : 0;
     if (hr.box->sample_every) flags |= HR_ENTRY_SAMPLE;
     return flags ? flags | assignment->version << HR_ENTRY_VERSION : 0;
 }
