@@ -147,9 +147,11 @@ def addresses(peer: Peer, *modules: Path) -> dict[str, str]:
 def measure(peer: Peer, mode: str, *arguments: object, limit: float = 300.0, first: str = "1") -> Data:
     """One mode of one peer: the object that it prints, or ``{"failed": why}``."""
     one, two = peer.module(first), peer.module("2")
-    with place(peer) as where, watcher(peer, where):
+    with place(peer) as where, watcher(peer, where) as watching:
         environment = {**where.environment, **addresses(peer, one, two)}
         outcome = execute(command(peer, where, mode, one, two, *arguments), environment, limit)
+        if watching is not None and watching.poll() is not None:
+            return {"failed": f"the watcher ended by itself, with {watching.returncode}"}
     if outcome.code == 0:
         found: Data = json.loads(outcome.output)
         return found
