@@ -71,6 +71,8 @@ class Config:
     """Ring the terminal's bell at swaps and refusals."""
     notify: bool = False
     """Show swaps and refusals on the desktop, or by the terminal."""
+    guard: bool = False
+    """Roll back a patch that crashes or hangs after its swap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +119,12 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     """The values that $HOTRELOAD_BUILD and the like set. Lists are split as a shell does, directories also at colons;
     other variables of this prefix are not ours to judge."""
     found: dict[str, Any] = {}
-    for key in _READERS:
+    for key, reader in _READERS.items():
         text = environment.get(PREFIX + key.upper())
         if text is None or key == "env":
             continue
         value: object = text
-        if _READERS[key] is _flag:
+        if reader is _flag:
             value = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}.get(text, text)
         elif key in ("watch", "sources", "restart_on"):
             value = [part for part in text.split(os.pathsep) if part]
@@ -296,5 +298,6 @@ _READERS: dict[str, Reader] = {
     "on_reject": _text,
     "bell": _flag,
     "notify": _flag,
+    "guard": _flag,
 }
 assert set(_READERS) == {each.name for each in fields(Config)}

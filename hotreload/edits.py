@@ -27,7 +27,7 @@ SWEEP_SECONDS = 1.0
 POLL_SECONDS = 0.1
 SWEEP_SHARE = 0.02
 """The part of a core that sweeps may take: large trees are swept less often."""
-QUIET_SECONDS = 0.002
+QUIET_SECONDS = 0.001
 """How long nothing must happen before an edit is told: a save of several files, or of one in two steps, is one edit."""
 STORM_SECONDS = 0.1
 """How long a storm of events (a checkout) may hold up what began it."""

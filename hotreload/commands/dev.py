@@ -6,17 +6,22 @@ import os
 import shlex
 import sys
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from hotreload import config, sources
+from hotreload import config, sources, speed
 from hotreload.commands import COMMANDS, aside, options
 from hotreload.commands.watch import WithHost, reporter, started
 from hotreload.errors import ConfigError
-from hotreload.model import Busy
+from hotreload.model import Busy, Guard, HostOptions
+from hotreload.reporters.answers import print_gains
 from hotreload.runner import Options, Runner
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 HELP = f"""{COMMANDS["dev"]}
 
@@ -34,15 +39,18 @@ host. `hotreload new` and `hotreload init` write one.
 @click.option("--busy", type=click.Choice([each.value for each in Busy]),
               help="What an edit does while a build runs: queue another, restart it, or ignore the edit.")  # fmt: skip
 @click.option("--restart/--no-restart", default=None, help="Start the host again when its own code changed.")
+@click.option("--suggest", is_flag=True, help="Measure what would make builds faster here, in a copy, and end.")
 @options.host
-@aside.options
+@options.asked
 @options.as_json("Print one object a line on standard output, and nothing else there.")
 @click.option("--plain", is_flag=True, help="Print timestamped lines instead of the dashboard.")
+@aside.options
 @options.color
 @click.pass_context
 def command(
     context: click.Context, file: Path | None, build: str | None, watch: tuple[str, ...], busy: str | None,
-    restart: bool | None, wanted: tuple[str, ...], as_json: bool, plain: bool, color: str, beside: aside.Asked,
+    restart: bool | None, suggest: bool, wanted: tuple[str, ...], as_json: bool, plain: bool, color: str,
+    asked: HostOptions, beside: aside.Asked,
 ) -> int:  # fmt: skip
     if as_json and plain:
         raise click.UsageError("--json and --plain exclude each other")
@@ -53,23 +61,47 @@ def command(
         "restart": restart,
         "hosts": wanted,
         "host": started(context),
-        **{key: value or None for key, value in asdict(beside).items()},
+        **{key: value for key, value in asdict(beside).items() if value},
+        "guard": True if asked.guard else None,
     }
     flags = {key: value for key, value in given.items() if value not in (None, ())}
-    start, environment = Path.cwd(), dict(os.environ)
+    read = partial(config.load, Path.cwd(), dict(os.environ), flags, file=file.absolute() if file else None)
     dashboard = not as_json and not plain and options.interactive()
+    coloured = dashboard and color != "never" and "NO_COLOR" not in os.environ
 
-    def read() -> Options:
+    if suggest:
+        return measure(read(), None if as_json else options.console(color))
+
+    def reload() -> Options:
         nonlocal beside
-        found = config.load(start, environment, flags, file=file)
+        found = read()
         enter(found)
         known = found.config
         beside = aside.Asked(known.on_swap, known.on_reject, known.bell, known.notify)
-        return replace(asked(found), terminal=dashboard and color != "never" and "NO_COLOR" not in environment)
+        return replace(wanted_of(found), terminal=coloured, asked=guarded(asked, known))
 
-    editor = config.load(start, environment, flags, file=file).config.editor
-    show = reporter(as_json=as_json, dashboard=dashboard, color=color, editor=editor)
-    return Runner(read(), aside.around(show, lambda: beside), reload=read).run()
+    begun = reload()
+    show = reporter(as_json=as_json, dashboard=dashboard, color=color, editor=read().config.editor)
+    return Runner(begun, aside.around(show, lambda: beside), reload=reload).run()
+
+
+def measure(found: config.Found, console: Console | None) -> int:
+    """Prints what each lever brings to this project's builds."""
+    enter(found)
+    known = found.config
+    if not known.build:
+        raise ConfigError("E-CONFIG", "there is no build to make faster", fix="set build in hotreload.toml")
+    environment = speed.environment_for_builds(known.env)
+    base, gains = speed.suggest(
+        found.directory, known.prepare, known.build, environment, lambda text: click.echo(text, err=True)
+    )
+    print_gains(base, gains, console)
+    return 0
+
+
+def guarded(asked: HostOptions, known: config.Config) -> HostOptions:
+    """What hosts are asked for: what the command line says, or the configuration's guard with its usual numbers."""
+    return HostOptions(Guard(0, 0.0, 0.0)) if known.guard and asked.guard is None else asked
 
 
 def enter(found: config.Found) -> None:
@@ -90,7 +122,7 @@ def enter(found: config.Found) -> None:
     os.chdir(found.directory)
 
 
-def asked(found: config.Found) -> Options:
+def wanted_of(found: config.Found) -> Options:
     """What the runner is to do."""
     known = found.config
     return Options(

@@ -30,6 +30,7 @@ from hotreload.model import (
 )
 from hotreload.reporters.jsonl import as_object, rfc3339
 from hotreload.reporters.wording import call_times, changes, clean, count, milliseconds, module_title, one_line, uptime
+from hotreload.speed import Baseline, Gain
 
 _TIMES = "TOOK"
 
@@ -259,10 +260,35 @@ def _inspection_object(path: Path, found: Manifest | Failure) -> dict[str, Any]:
     }
 
 
+# ---- what makes builds faster ----
+
+
+def print_gains(base: Baseline, gains: Sequence[Gain], console: Console | None) -> None:
+    """What each lever brought, the best first."""
+    ordered = sorted(gains, key=lambda gain: -gain.ratio)
+    if console is None:
+        _dump({**asdict(base), "gains": [asdict(gain) for gain in ordered]})
+        return
+    console.print(f"a rebuild after an edit of {base.source}: {base.warm:.2f} s; a first build: {base.cold:.2f} s")
+    table = _table("LEVER", "REBUILD", "FASTER", "HOTRELOAD.TOML")
+    for gain in ordered:
+        seconds = "-" if gain.seconds is None else f"{gain.seconds:.2f} s"
+        ratio = "-" if gain.seconds is None else f"{gain.ratio:.2f} x"
+        text = "; ".join(filter(None, (gain.advice, gain.note)))
+        table.add_row(gain.name, seconds, ratio, Text(clean(text)))
+    console.print(table)
+
+
+_RIGHT = frozenset(
+    ["PID", "GENERATION", "SLOTS", "MODULES", "RESIDENT", "CALLS", "UP", "REBUILD", "FASTER"]
+    + ["ON VERSION", "IN FLIGHT"]
+)
+_WRAPPED = frozenset({"SLOT", "MODULE", "HOST", "HOTRELOAD.TOML"})
+"""Long names wrap where the terminal is narrow; numbers never lose a digit."""
+
+
 def _table(*names: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in names:
-        right = name in ("PID", "GENERATION", "SLOTS", "MODULES", "RESIDENT", "CALLS", "ON VERSION", "IN FLIGHT", "UP")
-        # Long names wrap where the terminal is narrow; numbers never lose a digit.
-        table.add_column(name, justify="right" if right else "left", no_wrap=name not in ("SLOT", "MODULE", "HOST"))
+        table.add_column(name, justify="right" if name in _RIGHT else "left", no_wrap=name not in _WRAPPED)
     return table

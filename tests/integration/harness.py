@@ -90,7 +90,7 @@ class Output:
             self._ended = True
             self._news.notify_all()
 
-    def find(self, wanted: Callable[[str], bool], start: int = 0, patience: float = PATIENCE_SECONDS) -> int:
+    def find(self, wanted: Callable[[str], object], start: int = 0, patience: float = PATIENCE_SECONDS) -> int:
         """Waits for a line from number ``start`` on; returns its number."""
         deadline = time.monotonic() + patience
         with self._news:
@@ -373,15 +373,15 @@ class Bench:
         self.started.append(started)
         return started
 
-    def call(self, *arguments: str | Path, **more: str) -> Done:
-        """Runs a hotreload command to its end."""
+    def call(self, *arguments: str | Path, cwd: Path | None = None, **more: str) -> Done:
+        """Runs a hotreload command to its end, in the directory of work or another."""
         done = subprocess.run(
             self.command(*arguments),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             env=self.environment(**more),
-            cwd=self.work,
+            cwd=cwd or self.work,
             timeout=PATIENCE_SECONDS * 2,
             check=False,
         )

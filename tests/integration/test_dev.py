@@ -306,3 +306,20 @@ def test_e_opens_the_error_and_what_is_saved_there_is_built(bench: Bench, projec
         dev.wait()
         os.close(master)
         os.close(slave)
+
+
+def test_suggest_measures_what_is_installed(bench: Bench) -> None:
+    project = bench.work / "quick"
+    project.mkdir()
+    (project / "Makefile").write_text("a.so: a.c\n\tcc $(CFLAGS) $(LDFLAGS) -shared -fPIC -o $@ a.c\n")
+    (project / "a.c").write_text("int a;\n")
+    (project / "hotreload.toml").write_text('build = "make"\nwatch = ["."]\n')
+    done = bench.call("dev", "--suggest", "--json", cwd=project, XDG_CONFIG_HOME=str(bench.home))
+    assert done.code == 0, done.err
+    (told,) = done.json
+    assert told["source"] == "a.c" and told["warm"] > 0
+    gains = {gain["name"]: gain for gain in told["gains"]}
+    assert {"warm build directory", "mold", "lld", "split debug info", "tcc for the module"} <= set(gains)
+    assert all((gain["seconds"] is None) == (gain["ratio"] == 0) for gain in gains.values())
+    assert gains["split debug info"]["advice"].startswith("env.CFLAGS = ")
+    assert sorted(path.name for path in project.iterdir()) == ["Makefile", "a.c", "hotreload.toml"]

@@ -23,10 +23,11 @@ restart = false
 restart_on = ["host.py"]
 editor = "vi +{line} {file}"
 poll = true
-on_swap = "say swapped"
-on_reject = "say refused"
+on_swap = "echo swap"
+on_reject = "echo reject"
 bell = true
 notify = true
+guard = true
 [env]
 LEVEL = "3"
 """
@@ -49,10 +50,11 @@ def test_every_key() -> None:
         restart_on=("host.py",),
         editor="vi +{line} {file}",
         poll=True,
-        on_swap="say swapped",
-        on_reject="say refused",
+        on_swap="echo swap",
+        on_reject="echo reject",
         bell=True,
         notify=True,
+        guard=True,
     )
 
 

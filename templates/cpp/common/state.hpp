@@ -2,6 +2,8 @@
 // again, with the newest modules.
 #pragma once
 
+#include <hotreload/hotreload.hpp>
+
 #include <cstdint>
 
 // Owned by the host; survives every swap.
@@ -9,7 +11,6 @@ struct State {
     std::int64_t count = 0;
 };
 
-// The output of the slot @NAME@.tick.
-struct Tick {
-    std::int64_t step = 0; // what the count grew by
-};
+// Carried by host and modules: a module of another layout is refused, field by field (E-LAYOUT).
+#define STATE_FIELDS(F) F(State, count, std::int64_t)
+HOTRELOAD_LAYOUT(State, STATE_FIELDS)

@@ -1,5 +1,5 @@
 // The patch module. Edit STEP and save: the running host counts by it from its next tick on.
-#include <hotreload/patch.h>
+#include <hotreload/hotreload.hpp>
 
 #include "state.hpp"
 
@@ -7,16 +7,13 @@ namespace {
 
 constexpr std::int64_t STEP = 10;
 
-// An exception must not leave it: the host's caller may be C.
-std::int32_t on_tick(void *state, const void *, void *output) noexcept {
-    auto &self = *static_cast<State *>(state);
-    auto &done = *static_cast<Tick *>(output);
-    done.step = STEP;
-    self.count += done.step;
-    return 0;
+// An exception becomes a status, and is thrown again in the host.
+std::int64_t tick(State &state) {
+    state.count += STEP;
+    return STEP;
 }
 
 } // namespace
 
 // The number is yours to choose; hotreload counts the versions of each slot by itself.
-HR_MODULE("@NAME@", 1, HR_PATCH("@NAME@.tick", on_tick))
+HOTRELOAD_MODULE("@NAME@", 1, hotreload::patch<tick>("@NAME@.tick"))

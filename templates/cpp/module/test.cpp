@@ -1,5 +1,5 @@
 // `make test`: loads the module as a host does, and calls its slot.
-#include <hotreload/hotreload.h>
+#include <hotreload/hotreload.hpp>
 
 #include <iostream>
 
@@ -14,20 +14,21 @@ void check(bool good, const char *what) {
     failed |= !good;
 }
 
-hr_slot slot_tick = HR_SLOT("@NAME@.tick", nullptr);
+std::int64_t missing(State &) { return 0; }
+
+hotreload::slot<std::int64_t(State &)> slot_tick("@NAME@.tick", hotreload::function<missing>);
 
 } // namespace
 
 int main(int count, char **arguments) {
+    slot_tick.declare();
     hr_report *report = nullptr;
-    check(hr_declare(nullptr, &slot_tick) == HR_OK, "the slot is declared");
     check(count == 2 && hr_load(nullptr, arguments[1], &report) == HR_OK, "the module is accepted");
     hr_report_free(report);
 
-    State self;
-    self.count = 5;
-    Tick done;
-    check(hr_call(&slot_tick, &self, nullptr, &done) == 0, "a tick succeeds");
-    check(done.step != 0 && self.count == 5 + done.step, "the count grows by the step");
+    State state;
+    state.count = 5;
+    auto step = slot_tick(state);
+    check(step != 0 && state.count == 5 + step, "the count grows by the step");
     return failed;
 }

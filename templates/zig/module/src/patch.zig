@@ -3,6 +3,9 @@
 const hotreload = @import("hotreload.zig");
 const shared = @import("state.zig");
 
+// Ends the process, but says why.
+pub const panic = hotreload.panic;
+
 const step = 10;
 
 fn tick(state: ?*anyopaque, _: ?*const anyopaque, output: ?*anyopaque) callconv(.c) i32 {
