@@ -9,13 +9,16 @@ import signal
 import pytest
 from integration.harness import Bench, Json, check_event
 
+BESIDE = ("retire", "called")
+"""Kinds that come when a thread has left or entered a slot."""
+
 
 def story(events: list[Json]) -> list[tuple[str, object]]:
     """Kind, and version or code, of each event."""
     return [
         (each["event"], each.get("code") or each.get("module", {}).get("version"))
         for each in events
-        if each["event"] != "retire"
+        if each["event"] not in BESIDE
     ]
 
 
@@ -25,14 +28,14 @@ def test_events_tell_what_has_happened(bench: Bench) -> None:
     assert bench.call("load", "--host", "first", bench.module(1)).code == 0
     assert bench.call("load", "--host", "second", bad).code == 3
     assert bench.call("rollback", "--host", "first").code == 0
-    told = [each for each in bench.call("events", "--json").json if each["event"] != "retire"]
+    told = [each for each in bench.call("events", "--json").json if each["event"] not in BESIDE]
     assert story(told) == [("swap", 1), ("reject", "E-ON-LOAD"), ("rollback", 1)]
     assert [each["host"]["pid"] for each in told] == [first.pid, second.pid, first.pid]
     assert told[0]["slots"] == [{"symbol": "a", "from": 0, "to": 1}]
     assert told[0]["module"]["name"] == "m" and told[1]["fix"] and told[1]["expected"] == "status 0"
     assert story(bench.call("events", "--json", "--host", "second").json) == [("reject", "E-ON-LOAD")]
     lines = bench.call("events").out.splitlines()
-    assert "swap" in lines[0] and "E-ON-LOAD" in lines[1]
+    assert "swap" in lines[0] and any("E-ON-LOAD" in line for line in lines)
 
 
 def test_events_without_a_host(bench: Bench) -> None:

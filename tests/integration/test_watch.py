@@ -30,8 +30,9 @@ KEYS: dict[str, tuple[set[str], set[str]]] = {
     "same": ({"host", "module", "us"}, set()),
     "rollback": ({"host", "module", "slots", "us"}, set()),
     "retire": ({"host", "module"}, {"us"}),
+    "called": ({"host", "module", "slots"}, {"us"}),
     "reject": ({"module", "code", "reason", "fix"}, {"host", "us", "found", "expected"}),
-    "build": ({"reason"}, {"us", "code", "fix"}),
+    "build": ({"reason"}, {"us", "code", "fix", "problems"}),
 }
 STEPS = {"stage", "preflight", "layout", "same", "open", "check", "on_load", "commit", "total"}
 PHASES = {"notice", "build", "deliver", "loop"}
@@ -399,7 +400,9 @@ def test_a_failed_build_leaves_everything_running(bench: Bench) -> None:
     (bench.work / "fail").touch()
     two.edit(2)
     failed = two.watch.event("build", code="E-BUILD")
-    assert "exit code 9" in failed["reason"] and "error: no" in failed["reason"] and failed["fix"]
+    assert "exit code 9" in failed["reason"] and failed["fix"]
+    (problem,) = failed["problems"]
+    assert (problem["path"], problem["line"], problem["message"]) == ("x.c", 1, "no")
     for host in two.hosts:
         unchanged(host, a=1, b=1)
     (bench.work / "fail").unlink()
