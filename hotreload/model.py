@@ -125,6 +125,8 @@ class HostOptions:
     guard: Guard | None = None
     sample_every: int | None = None
     """Time one call in so many; 0 for the host's default."""
+    trial_seconds: float | None = None
+    """Try modules in a copy of the host, for at most so long; 0 for the host's default."""
 
 
 @dataclass(frozen=True, slots=True)

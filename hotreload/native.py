@@ -52,6 +52,7 @@ _WARNINGS = {
     lib.HR_WARN_EXECSTACK: "executable-stack",
     lib.HR_WARN_NO_BUILD_ID: "no-build-id",
     lib.HR_WARN_STATIC_TLS: "static-tls",
+    lib.HR_WARN_UNTRIED: "untried",
 }
 _CHANGES = {
     lib.HR_CHANGE_SWAPPED: ChangeKind.SWAPPED,
@@ -274,6 +275,9 @@ def options_body(asked: HostOptions) -> bytes:
         body.options.probation_calls = asked.guard.calls
         body.options.probation_ms = round(asked.guard.seconds * 1000)
         body.options.hang_ms = round(asked.guard.hang_seconds * 1000)
+    if asked.trial_seconds is not None:
+        body.named |= lib.HR_OPTION_TRIAL
+        body.options.trial_ms = round(asked.trial_seconds * 1000)
     if asked.sample_every is not None:
         body.named |= lib.HR_OPTION_SAMPLE
         body.options.sample_every = asked.sample_every

@@ -40,6 +40,10 @@ def asked(function: Function) -> Function:
             "--sample", is_flag=True, help="Time one call in 256: p50 and p99 of each version, beside the one before."
         ),
         click.option("--sample-every", metavar="N", type=click.IntRange(min=1), help="Time one call in N."),
+        click.option("--trial", is_flag=True, help="Try a patch in a forked copy of the host before it is swapped in."),
+        click.option(
+            "--trial-seconds", metavar="S", type=positive, help="How long a trial waits for a call, and its end."
+        ),
         click.option("--guard", is_flag=True, help="Roll back a patch that crashes or hangs after its swap."),
         click.option("--guard-calls", metavar="N", type=click.IntRange(min=1), help="Guard a slot's first N calls."),
         click.option("--guard-seconds", metavar="S", type=positive, help="Guard a slot for S seconds."),
@@ -49,13 +53,15 @@ def asked(function: Function) -> Function:
     @functools.wraps(function)
     def with_options(
         *arguments: Any, guard: bool, guard_calls: int | None, guard_seconds: float | None,
-        hang_seconds: float | None, sample: bool, sample_every: int | None, **others: Any,
+        hang_seconds: float | None, sample: bool, sample_every: int | None,
+        trial: bool, trial_seconds: float | None, **others: Any,
     ) -> Any:  # fmt: skip
         numbers = (guard_calls, guard_seconds, hang_seconds)
         wanted = Guard(guard_calls or 0, guard_seconds or 0.0, hang_seconds or 0.0)
         on = guard or any(number is not None for number in numbers)
         every = sample_every or (0 if sample else None)
-        return function(*arguments, asked=HostOptions(wanted if on else None, every), **others)
+        tried = trial_seconds or (0.0 if trial else None)
+        return function(*arguments, asked=HostOptions(wanted if on else None, every, tried), **others)
 
     for choice in reversed(choices):
         with_options = choice(with_options)

@@ -14,7 +14,6 @@ STEPS = (
     *("settle", "stage", "preflight", "layout", "same", "open", "check", "on_load", "commit"),
 )
 _UNITS = "kMGTPE"
-GUARDED = ("E-CRASH", "E-HANG")
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_]|[ -/][0-~])")
 # Controls would move the cursor, bidirectional marks reorder the screen, joiners and selectors make widths a guess,
@@ -180,7 +179,7 @@ def step_times(record: Record) -> str:
 
 def outcome(record: Record) -> str:
     """What a refusal means for the running host."""
-    return "rolled back" if record.code in GUARDED or record.kind is EventKind.CRASH else "nothing was swapped"
+    return "rolled back" if record.kind is EventKind.CRASH else "nothing was swapped"
 
 
 def one_line(record: Record) -> str:

@@ -75,7 +75,7 @@ static __thread bool in_job;  /* this thread runs one at the host's safe point *
 
 hr_runtime *hr_served(void) { return __atomic_load_n(&hr.served, __ATOMIC_ACQUIRE); }
 
-static uint32_t serve_flags(void) { return __atomic_load_n(&hr.serve_flags, __ATOMIC_RELAXED); }
+uint32_t hr_serve_flags(void) { return __atomic_load_n(&hr.serve_flags, __ATOMIC_RELAXED); }
 
 static bool thread_runs(void) { return __atomic_load_n(&control.thread_runs, __ATOMIC_SEQ_CST); }
 
@@ -85,7 +85,7 @@ static bool stopping(void) { return __atomic_load_n(&control.stopping, __ATOMIC_
 
 /* With HR_SERVE_POLL the host has chosen where it polls, and that is its safe point. */
 bool hr_needs_safe_point(void) {
-    return serving && (serve_flags() & (HR_SERVE_SAFE_POINT | HR_SERVE_POLL)) == HR_SERVE_SAFE_POINT;
+    return serving && (hr_serve_flags() & (HR_SERVE_SAFE_POINT | HR_SERVE_POLL)) == HR_SERVE_SAFE_POINT;
 }
 
 static void want_safe_point(bool wanted) {
@@ -93,7 +93,7 @@ static void want_safe_point(bool wanted) {
 }
 
 /* Whether hr_safepoint has the duty to run on_unload: no thread of ours may, or there is none. */
-static bool grace_at_safe_points(void) { return !thread_runs() || (serve_flags() & HR_SERVE_SAFE_POINT); }
+static bool grace_at_safe_points(void) { return !thread_runs() || (hr_serve_flags() & HR_SERVE_SAFE_POINT); }
 
 hr_status hr_at_safe_point(void (*run)(void *), void *argument) {
     if (!hr_needs_safe_point()) { /* the host's own thread calls: it is where it wants to be */
@@ -217,7 +217,7 @@ static bool send_welcome(hr_client *client, const hr_message *request, bool with
     message.body.client = client->number;
     message.body.generation = hr_generation(hr_served());
     message.body.box_size = hr.box->size;
-    message.body.serve_flags = serve_flags();
+    message.body.serve_flags = hr_serve_flags();
     hr_copy_text(message.body.name, sizeof message.body.name, hr.box->name);
     hr_copy_text(message.body.version, sizeof message.body.version, HR_VERSION_TEXT);
     if (!with_box) return send_all(client->fd, &message, sizeof message);
@@ -318,7 +318,7 @@ static bool handle_options(hr_client *client, const hr_message *request, const v
     memcpy(&wanted, body, sizeof wanted);
     hr_status status = hr_options_change(wanted.named, &wanted.options);
     if (status == HR_E_USAGE)
-        return send_failure(client, request, status, "this shim, or its machine, does not offer the option");
+        return send_failure(client, request, status, "this host does not offer the option");
     if (status != HR_OK) return send_failure(client, request, status, hr_status_text(status));
     return send_reply(client, request, HR_OK, NULL, NULL, 0);
 }
@@ -476,7 +476,7 @@ static void *control_thread(void *unused) {
     (void)unused;
     uint32_t owner = hr.owner;
     while (!stopping() && hr.owner == owner) { /* else a hook forked, and this is the child's only thread */
-        bool waiting = hr_module_waiting() && !(serve_flags() & HR_SERVE_SAFE_POINT);
+        bool waiting = hr_module_waiting() && !(hr_serve_flags() & HR_SERVE_SAFE_POINT);
         if (engine_step(waiting ? GRACE_TICK_MS : -1) > 0) hr_stage_ahead();
         hr_slow_tell();
         if (waiting) hr_module_run_grace();
@@ -569,7 +569,7 @@ static void withdraw(void) {
 }
 
 hr_status hr_serve(hr_runtime *runtime, const char *name, uint32_t flags, hr_failure *failure) {
-    if (!hr_name_valid(name) || flags > (HR_SERVE_POLL | HR_SERVE_SAFE_POINT))
+    if (!hr_name_valid(name) || flags > (HR_SERVE_POLL | HR_SERVE_SAFE_POINT | HR_SERVE_NO_FORK))
         return hr_fail(failure, HR_E_USAGE, name, "1 to 127 bytes of UTF-8", NULL, "the host's name is invalid");
     hr_status status = hr_ready();
     if (status != HR_OK) return hr_fail(failure, status, NULL, NULL, NULL, "%s", hr_status_text(status));

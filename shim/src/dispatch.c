@@ -106,6 +106,16 @@ hr_status hr_dispatch_publish(const hr_assignment *assignments, uint32_t count) 
     return HR_OK;
 }
 
+hr_status hr_dispatch_flag(const uint32_t *indices, uint32_t count, uint64_t flag) {
+    hr_table *table = table_copy(hr_dispatch.table->capacity);
+    if (table == NULL) return HR_E_MEMORY;
+    table->generation++;
+    for (uint32_t i = 0; i < count; i++)
+        table->entries[indices[i]].flags |= flag | hr.slots[indices[i]].version << HR_ENTRY_VERSION;
+    publish(table);
+    return HR_OK;
+}
+
 hr_status hr_dispatch_flag_all(uint64_t flag, bool on) {
     hr_table *table = table_copy(hr_dispatch.table->capacity);
     if (table == NULL) return HR_E_MEMORY;

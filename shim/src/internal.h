@@ -175,6 +175,7 @@ void hr_dispatch_set_unused(uint32_t index, hr_patch_fn function); /* of an entr
 hr_status hr_dispatch_publish(const hr_assignment *assignments, uint32_t count); /* under lock */
 void hr_dispatch_free(hr_table *table); /* quiescent; under lock */
 
+hr_status hr_dispatch_flag(const uint32_t *indices, uint32_t count, uint64_t flag); /* the same of some */
 hr_status hr_dispatch_flag_all(uint64_t flag, bool on); /* of every slot, in a new table; under lock */
 uint64_t hr_dispatch_drop(const hr_table *table, uint32_t index, uint64_t flags); /* D1; returns what was left before */
 
@@ -200,6 +201,18 @@ bool hr_guard_run(hr_module *module, const char *what, void (*run)(void *), void
 bool hr_guard_on(uint32_t index); /* whether the slot is on probation; under lock */
 void hr_guard_leave(void); /* the thread ends */
 void hr_guard_forked(void); /* in the child */
+/* trial.c */
+typedef void *hr_trial_ticket;
+/* The trial run of a staged module, where the option is on; not under lock. Sets HR_WARN_UNTRIED. */
+hr_status hr_trial_run(hr_runtime *runtime, const char *staged, const hr_manifest *manifest, hr_failure *failure,
+                       uint32_t *warnings);
+/* Around a call of a flagged slot; null: nobody waits for it any more. */
+hr_trial_ticket hr_trial_begin(const hr_table *table, uint32_t index, uint64_t version, void *state,
+                               const void *input, void *output);
+void hr_trial_end(hr_trial_ticket ticket, int32_t status);
+hr_status hr_trial_possible(void); /* HR_E_USAGE: not in this host */
+void hr_trial_forked(void); /* in the child */
+
 /* sample.c */
 hr_status hr_sample_switch(uint32_t every); /* 0: off; under lock */
 void hr_sample_slot(uint32_t index); /* that is new; under lock */
@@ -276,6 +289,7 @@ extern __thread uint32_t hr_origin; /* whose request this thread serves: hr_even
 bool hr_needs_safe_point(void); /* this thread serves a host that wants modules' code to run at its safe points */
 hr_status hr_at_safe_point(void (*job)(void *), void *argument); /* HR_OK or HR_E_SAFE_POINT */
 hr_runtime *hr_served(void);
+uint32_t hr_serve_flags(void);
 void hr_control_forked(void);
 void hr_control_wake(void); /* something waits for a grace period */
 void hr_control_news(void); /* something waits for hr_slow_tell; for callers and signal handlers */

@@ -447,6 +447,14 @@ static hr_status read_one(hr_transaction *transaction, uint32_t i, hr_report **r
     return settle(transaction, in, *report, status);
 }
 
+static hr_status try_one(hr_transaction *transaction, uint32_t i, hr_report *report) {
+    hr_incoming *in = &transaction->incoming[i];
+    if (in->manifest == NULL) return HR_OK; /* the same as what is live */
+    hr_status status =
+        hr_trial_run(transaction->runtime, in->staged.path, in->manifest, &report->failure, &report->warnings);
+    return status == HR_OK ? status : settle(transaction, in, report, status);
+}
+
 static hr_status start_one(hr_transaction *transaction, uint32_t i, hr_report *report) {
     hr_incoming *in = &transaction->incoming[i];
     if (in->manifest == NULL) return HR_OK; /* the same as what is live */
@@ -584,6 +592,10 @@ hr_status hr_prepare(hr_runtime *runtime, const char *const *paths, uint32_t cou
         culprit = i;
     }
     if (result == HR_OK && count > 1) result = check_overlap(made, reports, &culprit);
+    for (uint32_t i = 0; result == HR_OK && i < count; i++) { /* all of them before the first is opened here */
+        result = try_one(made, i, reports[i]);
+        culprit = i;
+    }
     for (uint32_t i = 0; result == HR_OK && i < count; i++) {
         result = start_one(made, i, reports[i]);
         culprit = i;

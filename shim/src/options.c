@@ -1,12 +1,13 @@
 /* What is off until a host or a tool asks for it, of the whole process. */
 #include "internal.h"
 
-#define KNOWN (HR_OPTION_GUARD | HR_OPTION_SAMPLE)
+#define KNOWN (HR_OPTION_GUARD | HR_OPTION_SAMPLE | HR_OPTION_TRIAL)
 
 static void fill_in(hr_options *options) {
     if (options->probation_ms == 0) options->probation_ms = 10000;
     if (options->probation_calls == 0) options->probation_calls = 100000;
     if (options->hang_ms == 0) options->hang_ms = 2000;
+    if (options->trial_ms == 0) options->trial_ms = 1000;
     if (options->sample_every == 0) options->sample_every = 256;
 }
 
@@ -23,7 +24,10 @@ static hr_status put(hr_options options) {
     return hr_sample_switch(flags & HR_OPTION_SAMPLE ? options.sample_every : 0);
 }
 
-static hr_status get_ready(uint32_t flags) { return flags & HR_OPTION_GUARD ? hr_guard_ready() : HR_OK; }
+static hr_status get_ready(uint32_t flags) {
+    hr_status status = flags & HR_OPTION_TRIAL ? hr_trial_possible() : HR_OK;
+    return status == HR_OK && (flags & HR_OPTION_GUARD) ? hr_guard_ready() : status;
+}
 
 hr_status hr_set_options(const hr_options *options) {
     if (options->flags & ~(uint32_t)KNOWN) return HR_E_USAGE;
@@ -55,6 +59,7 @@ static void take_over(hr_options *to, uint32_t named, const hr_options *from) {
         to->probation_calls = from->probation_calls;
         to->hang_ms = from->hang_ms;
     }
+    if (named & HR_OPTION_TRIAL) to->trial_ms = from->trial_ms;
     if (named & HR_OPTION_SAMPLE) to->sample_every = from->sample_every;
 }
 

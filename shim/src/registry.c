@@ -28,6 +28,7 @@ static void in_child(void) {
     hr_module_forked();
     hr_guard_forked();
     hr_control_forked();
+    hr_trial_forked();
     if (hr.stage_lock >= 0) close(hr.stage_lock);
     hr.stage_lock = -1;
     hr.stage_directory[0] = 0;

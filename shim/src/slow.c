@@ -64,6 +64,12 @@ int32_t hr_call_slow(hr_slot *slot, const hr_table *table, uint32_t index, void 
         hr_dispatch_drop(table, index, HR_ENTRY_FIRST);
         note_first_call(index, flags >> HR_ENTRY_VERSION);
     }
+    if (flags & HR_ENTRY_TRIAL) {
+        hr_trial_ticket ticket = hr_trial_begin(table, index, flags >> HR_ENTRY_VERSION, state, input, output);
+        int32_t result = run(slot, table, index, flags, state, input, output);
+        if (ticket) hr_trial_end(ticket, result);
+        return result;
+    }
     if ((flags & HR_ENTRY_SAMPLE) && hr_sample_due())
         return sampled(slot, table, index, flags, state, input, output);
     return run(slot, table, index, flags, state, input, output);

@@ -45,6 +45,8 @@ static const hr_status_row rows[] = {
     {HR_E_HOST_GONE, "E-HOST-GONE", "the host has exited", "start the host again"},
     {HR_E_PROTOCOL, "E-PROTOCOL", "tool and host do not speak the same protocol",
      "build the host against the hotreload that you run"},
+    {HR_E_TRIAL, "E-TRIAL", "the trial run ended otherwise than the call that runs",
+     "correct the patch, or swap without the trial"},
     {HR_E_DUPLICATE, "E-DUPLICATE", "declared or served already",
      "declare each slot once; use hr_find for more handles"},
     {HR_E_NO_SLOT, "E-NO-SLOT", "no slot of that symbol", "declare the slot, or correct the name"},

@@ -5,7 +5,7 @@
  * Prints "ready PID", then "ticks=T count=C SYMBOL=VALUE..." whenever a value changes, and every 20 ms besides. Every
  * implementation adds one to the counter, so that count = ticks * number of slots holds for ever unless the state was
  * lost or a call went astray. The environment gives VETO (the status that a module's on_load is to return), TICKS (after
- * so many ticks it ends with status EXIT) and DEAF (SIGTERM is ignored). */
+ * so many ticks it ends with status EXIT), DEAF (SIGTERM is ignored) and SERVE (the flags of hr_serve). */
 #define _POSIX_C_SOURCE 200809L
 
 #include <hotreload/hotreload.h>
@@ -67,7 +67,7 @@ int main(int argc, char **argv) {
         if (hr_declare(NULL, &slots[i]) != HR_OK) return 2;
     }
     hr_failure failure;
-    if (hr_serve(NULL, argv[1], 0, &failure) != HR_OK) {
+    if (hr_serve(NULL, argv[1], (uint32_t)number("SERVE"), &failure) != HR_OK) {
         fprintf(stderr, "%s: %s\n", hr_status_code(failure.status), failure.reason);
         return 2;
     }

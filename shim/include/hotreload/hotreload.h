@@ -54,6 +54,7 @@ hr_status hr_configure(uint32_t slots);
 
 #define HR_OPTION_GUARD 1 /* swapped slots are on probation: a crash or a hang in the patch is rolled back */
 #define HR_OPTION_SAMPLE 2 /* one call in sample_every is timed */
+#define HR_OPTION_TRIAL 4  /* a forked copy of the host tries a module before it is opened */
 
 /* Of the whole process; each number 0 stands for its default. Set before the swaps that it is for. */
 typedef struct hr_options {
@@ -62,7 +63,7 @@ typedef struct hr_options {
     uint64_t probation_calls; /* or after so many calls, 100,000 by default: whichever comes first */
     uint32_t hang_ms;         /* a guarded call that takes longer hangs, 2,000 by default */
     uint32_t sample_every;    /* one call in so many of each thread is timed, 256 by default */
-    uint32_t trial_ms;        /* what a trial run may take */
+    uint32_t trial_ms;        /* how long a trial run waits for a call, and for its end: 1,000 by default */
     uint32_t unused;
     uint64_t budget_bytes; /* of resident modules, before a warning */
     uint64_t reserved[9];
@@ -129,6 +130,7 @@ void hr_reports_free(hr_report **reports, uint32_t count);
 /* What hr_serve is asked for. */
 #define HR_SERVE_POLL 1       /* start no thread: the host calls hr_poll */
 #define HR_SERVE_SAFE_POINT 2 /* on_load, commits and on_unload wait for the host's hr_safepoint */
+#define HR_SERVE_NO_FORK 4    /* a copy of this process made by fork would do harm: no trial runs */
 
 /* Lets `hotreload watch` find and drive this process (owner only; DESIGN.md section 8). name: 1 to 127 bytes of UTF-8,
  * what the user sees. HR_E_DUPLICATE: served already; HR_E_IO, HR_E_DENIED: *failure (may be null) says why. */

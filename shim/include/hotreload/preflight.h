@@ -14,6 +14,7 @@
 #define HR_WARN_INTERPOSABLE 8   /* exports symbols that another library may replace: link with -Bsymbolic (H9) */
 #define HR_WARN_EXECSTACK 16     /* asks for an executable stack */
 #define HR_WARN_NO_BUILD_ID 32
+#define HR_WARN_UNTRIED 128 /* of a load with trial runs: no call of some slot came in time, or no copy could be made */
 #define HR_WARN_STATIC_TLS 64 /* also the rejection E-STATIC-TLS */
 
 typedef struct hr_manifest_entry {

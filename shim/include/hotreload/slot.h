@@ -36,7 +36,7 @@ typedef struct hr_entry {
 #define HR_ENTRY_FIRST 2      /* nobody has called this version yet */
 #define HR_ENTRY_GUARD 4      /* on probation */
 #define HR_ENTRY_SAMPLE 8     /* one call in some is timed */
-#define HR_ENTRY_RECORD 16    /* inputs are kept for a trial run */
+#define HR_ENTRY_TRIAL 16     /* a trial run waits for a call */
 #define HR_ENTRY_FLAGS 65535
 #define HR_ENTRY_VERSION 16   /* the lowest bit of the slot's version, above the flags */
 

@@ -44,6 +44,8 @@ pub enum Code {
     HostGone,
     /// `E-PROTOCOL`: tool and shim differ in version.
     Protocol,
+    /// `E-TRIAL`: the trial run ended otherwise than the running version's call.
+    Trial,
     /// The slot is declared, or the host is served, already.
     Duplicate,
     /// No slot of that symbol.
@@ -87,6 +89,7 @@ impl Code {
             25 => Self::NoHost,
             26 => Self::HostGone,
             27 => Self::Protocol,
+            29 => Self::Trial,
             40 => Self::Duplicate,
             41 => Self::NoSlot,
             42 => Self::NoPrevious,
@@ -120,6 +123,7 @@ impl Code {
             Self::NoHost => "E-NO-HOST",
             Self::HostGone => "E-HOST-GONE",
             Self::Protocol => "E-PROTOCOL",
+            Self::Trial => "E-TRIAL",
             Self::Duplicate => "E-DUPLICATE",
             Self::NoSlot => "E-NO-SLOT",
             Self::NoPrevious => "E-NO-PREVIOUS",

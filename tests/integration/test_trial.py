@@ -1,0 +1,78 @@
+"""Trial runs: a forked copy of the host makes the next call with the new code before the host opens it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from integration.harness import Bench, HostProgram
+
+HR_SERVE_NO_FORK = 4
+CONSTRUCTOR = "__attribute__((constructor)) static void boom(void) { *(volatile int *)8 = 1; }"
+EXIT = "#include <stdlib.h>\n"
+
+
+def trial(bench: Bench, module: Any, *options: str) -> tuple[int, dict[str, Any]]:
+    done = bench.call("load", "--json", "--trial-seconds", "0.5", *options, module)
+    return done.code, json.loads(done.out)
+
+
+def undisturbed(host: HostProgram) -> None:
+    """The host still runs its fallback, and no call of a copy has touched its state."""
+    assert host.alive and host.now().values == {"a": 0}
+    host.check_state()
+
+
+@pytest.mark.parametrize(
+    ("body", "options", "code", "found"),
+    [
+        ("*(volatile int *)8", {}, "E-CRASH", "signal 11"),
+        ("(exit(3), 0)", {"extra": EXIT}, "E-TRIAL", "ended with status 3"),
+        ("7", {}, "E-TRIAL", "status 7"),
+        ("({ for (;;) { } 0; })", {}, "E-HANG", "in the call"),
+        ("0", {"extra": CONSTRUCTOR}, "E-CRASH", "while the module was opened"),
+        ("0", {"on_load": "for (;;) { } return 0;"}, "E-HANG", "in on_load"),
+    ],
+    ids=["crash", "exit", "status", "hang", "constructor", "on_load"],
+)
+def test_a_bad_patch_is_refused_before_it_runs_in_the_host(
+    body: str, options: dict[str, str], code: str, found: str, bench: Bench
+) -> None:
+    host = bench.host("game", "a")
+    status, told = trial(bench, bench.module(1, slots={"a": body}, **options))
+    assert (status, told["event"], told["code"]) == (3, "reject", code), told
+    assert found in told["found"] and told["fix"] and told["expected"]
+    if "returned" in told["expected"]:
+        assert told["expected"] == "what v0 does: it returned 0"
+    undisturbed(host)
+
+
+def test_a_good_patch_is_swapped_and_called_once_a_tick(bench: Bench) -> None:
+    host = bench.host("game", "a", "b")
+    status, told = trial(bench, bench.module(1, slots={"a": "0", "b": "0"}))
+    assert (status, told["event"]) == (0, "swap")
+    assert "untried" not in str(told)
+    (found,) = json.loads(bench.call("slots", "--json").out)
+    assert [slot["version"] for slot in found["slots"]] == [1, 1]
+    host.check_state()
+
+
+def test_a_slot_that_nobody_calls_is_only_opened(bench: Bench) -> None:
+    host = bench.host("game", "a")
+    done = bench.call("load", "--trial-seconds", "0.2", bench.module(1, slots={"other": "1"}))
+    assert done.code == 0 and "untried" in done.out
+    status, told = trial(bench, bench.module(2, slots={"other": "1"}, extra=CONSTRUCTOR))
+    assert (status, told["code"]) == (3, "E-CRASH")
+    undisturbed(host)
+
+
+def test_a_host_that_a_copy_would_harm_says_so(bench: Bench) -> None:
+    host = bench.host("game", "a", SERVE=str(HR_SERVE_NO_FORK))
+    done = bench.call("load", "--trial", bench.module(1, slots={"a": "1"}))
+    assert done.code == 1 and "E-USAGE" in done.err and "does not offer" in done.err
+    undisturbed(host)
+    watch = bench.watch("--trial", "--plain")
+    watch.says("does not offer")
+    bench.put(bench.module(1, slots={"a": "1"}))
+    host.runs(a=1)
