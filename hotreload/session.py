@@ -1171,7 +1171,7 @@ class _Draft:
     def toggle_pause(self, _: TogglePause) -> None:
         self.put(paused=not self.state.paused)
         self._catch_up(*self.attached())
-        self.note("paused: new modules are held" if self.state.paused else "going on")
+        self.note("paused: new modules are held" if self.state.paused else "resumed: what was held goes on now")
 
     def dismiss(self, _: Dismiss) -> None:
         self.put(rejection=None)

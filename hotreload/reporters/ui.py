@@ -46,6 +46,8 @@ class Ui:
     filtering: bool = False
     details: bool = False
     help: bool = False
+    help_page: int = 0
+    """Counts on for ever: the view knows how many pages there are at its size, and begins again after the last."""
     scroll: int = 0
     """How many of the newest events are scrolled out of view."""
     problem: int = 0
@@ -99,8 +101,10 @@ def bindings(ui: Ui, state: State, hosts: Mapping[int, HostView], rows: Sequence
 
     if ui.help:
         return [
-            Binding(("?", "esc", "enter"), "Esc", "close help", become(help=False)),
+            Binding(("?", "esc", "enter"), "Esc", "close help", become(help=False, help_page=0)),
             Binding(("q",), "q", "quit", order(Quit())),
+            Binding(("down", "j", "page-down", " "), "", "", become(help_page=ui.help_page + 1), shown=False),
+            Binding(("up", "k", "page-up"), "", "", become(help_page=ui.help_page - 1), shown=False),
         ]
     pid = focus(state, hosts, ui)
     view = hosts.get(pid) if pid is not None else None

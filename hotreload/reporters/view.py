@@ -142,8 +142,9 @@ def _full(scene: Scene, width: int, height: int) -> list[Line]:
     inner = width - 4
     lines: list[Line] = [rule("╭", _title(scene), _standing(scene), "╮", width)]
     lines += [_boxed(line, inner) for line in _header(scene, inner)]
-    panes = _help_panes(scene) if scene.ui.help else _panes(scene, inner, compact=False)
-    for pane, rows in share(panes, height - len(lines) - 2):
+    room = height - len(lines) - 2
+    panes = _help_panes(scene, inner, room - 1) if scene.ui.help else _panes(scene, inner, compact=False)
+    for pane, rows in share(panes, room):
         lines.append(rule("├", pane.title, pane.note, "┤", width, pane.tone))
         body = pane.draw(rows)[:rows]
         body += [[] for _ in range(rows - len(body))]
@@ -159,8 +160,9 @@ def _compact(scene: Scene, width: int, height: int) -> list[Line]:
     lines: list[Line] = [spread(_title(scene), _standing(scene), width)]
     if height >= 8:
         lines += islice(_header(scene, width, brief=True), 2)
-    panes = _help_panes(scene) if scene.ui.help else _panes(scene, width, compact=True)
-    for pane, rows in share(panes, height - len(lines) - 1):
+    room = height - len(lines) - 1
+    panes = _help_panes(scene, width, room - 1) if scene.ui.help else _panes(scene, width, compact=True)
+    for pane, rows in share(panes, room):
         lines.append(rule("─", pane.title, pane.note, "─", width, pane.tone))
         body = pane.draw(rows)[:rows]
         lines += body + [[] for _ in range(rows - len(body))]
@@ -171,7 +173,9 @@ def _compact(scene: Scene, width: int, height: int) -> list[Line]:
 
 def _tiny(scene: Scene, width: int, height: int) -> list[Line]:
     """The most important fact first, as one line may be all there is. Help and details take the place of the rest."""
-    lines: list[Line] = _help_lines(scene) if scene.ui.help else _tiny_facts(scene, width, height)
+    lines: list[Line] = _tiny_facts(scene, width, height)
+    if scene.ui.help:
+        lines, _ = _page(_help_lines(scene, width), scene.ui.help_page, height - 1)
     if height > 1 and (scene.ui.help or scene.ui.details or height > len(lines)):
         lines = lines[: height - 1]
         lines += [[] for _ in range(height - 1 - len(lines))]
@@ -390,38 +394,56 @@ def _panes(scene: Scene, inner: int, compact: bool) -> list[Pane]:
     return [pane for pane in found if pane]
 
 
-def _help_panes(scene: Scene) -> list[Pane]:
-    lines = _help_lines(scene)
-    return [Pane([("title", "help")], [], 0, 1, len(lines), len(lines), lambda rows: lines[:rows])]
+def _help_panes(scene: Scene, width: int, rows: int) -> list[Pane]:
+    lines, where = _page(_help_lines(scene, width), scene.ui.help_page, rows)
+    note: list[Run] = [("faint", f"{where}  ↓ next")] if where else []
+    return [Pane([("title", "help")], note, 0, 1, len(lines), len(lines), lambda rows: lines[:rows])]
 
 
-def _help_lines(scene: Scene) -> list[Line]:
+def _page(lines: list[Line], number: int, rows: int) -> tuple[list[Line], str]:
+    """The page with that number, and which one it is when there are several."""
+    if len(lines) <= rows or rows < 1:
+        return lines, ""
+    pages = -(-len(lines) // rows)
+    at = number % pages
+    start = min(at * rows, len(lines) - rows)
+    return lines[start : start + rows], f"page {at + 1} of {pages}"
+
+
+def _explained(tone: str, term: str, column: int, text: str, width: int) -> list[Line]:
+    """A term and what it means, in as many lines as that takes."""
+    first, *more = wrap(text, max(8, width - column), 9)
+    return [[(tone, f"{term:<{column}}"), ("", first)], *([("", " " * column + rest)] for rest in more)]
+
+
+def _help_lines(scene: Scene, width: int) -> list[Line]:
     started = "; the host started here ends, others go on" if scene.state.child else "; hosts go on as they are"
-    lines: list[Line] = [
-        [("key", f"{keys:<12}"), ("", text)]
-        for keys, text in (
-            ("q", f"quit{started}"),
-            ("↑ ↓  j k", "select a slot; Esc goes back to the newest swap"),
-            ("Enter", "the selected slot's history"),
-            ("b", "roll back: commit the previous code again, and quarantine this one"),
-            ("p", "pause: hold new modules until pressed again"),
-            ("r", "run the build command now (with --build, or dev)"),
-            ("e  n", "open a compile error in your editor; show the next one first"),
-            ("h", "start the host again (with dev)"),
-            ("s", "sort by name, calls/s, total, newest swap"),
-            ("/", "filter: show only slots whose name contains a text"),
-            ("Tab", "next host"),
-            ("PgUp PgDn", "older and newer events"),
-            ("c", "clear the events"),
-        )
-    ]
+    keys = (
+        ("q", f"quit{started}"),
+        ("↑ ↓  j k", "select a slot; Esc goes back to the newest swap"),
+        ("Enter", "the selected slot's history"),
+        ("b", "roll back: commit the previous code again, and quarantine this one"),
+        ("p", "pause: hold new modules until pressed again"),
+        ("r", "run the build command now (with --build, or dev)"),
+        ("e  n", "open a compile error in your editor; show the next one first"),
+        ("h", "start the host again (with dev)"),
+        ("s", "sort by name, calls/s, total, newest swap"),
+        ("/", "filter: show only slots whose name contains a text"),
+        ("Tab", "next host"),
+        ("PgUp PgDn", "older and newer events"),
+        ("c", "clear the events"),
+    )
+    signs = (
+        ("faint", "○ fallback", "the code built into the host"),
+        ("good", "● live", "code of a module"),
+        ("warn", "◆ probation", "just swapped, the guard still watches it"),
+        ("warn", "◌ uncalled", "swapped, and not called since"),
+        ("warn", "? undeclared", "a module brought it, no host slot declares it"),
+        ("bad", "✗", "its newest module was rejected; it runs what it ran before"),
+    )
+    lines = [line for key, text in keys for line in _explained("key", key, 12, text, width)]
     lines.append([])
-    lines.append([("faint", "○ fallback"), ("", "    the code built into the host")])
-    lines.append([("good", "● live"), ("", "        code of a module")])
-    lines.append([("warn", "◆ probation"), ("", "   just swapped, the guard still watches it")])
-    lines.append([("warn", "◌ uncalled"), ("", "    swapped, and not called since")])
-    lines.append([("warn", "? undeclared"), ("", "  a module brought it, no host slot declares it")])
-    lines.append([("bad", "✗"), ("", "             its newest module was rejected; it runs what it ran before")])
+    lines += [line for tone, sign, text in signs for line in _explained(tone, sign, 14, text, width)]
     return lines
 
 

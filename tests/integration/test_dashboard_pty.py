@@ -206,6 +206,10 @@ def test_compact_screen_of_60_by_15(tmp_path: Path) -> None:
         found.hides(" rejected ")
         found.press("G")
         found.shows("▸ ui.on_key")
+        found.press("?")
+        found.shows("page 1 of 2")
+        found.press(" ")
+        found.shows("it ran before")
 
 
 def test_one_line_form_of_30_by_5(tmp_path: Path) -> None:

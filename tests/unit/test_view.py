@@ -320,9 +320,18 @@ def test_help_explains_every_sign_and_key() -> None:
     found = text(session(), one(synth()), ui=Ui(help=True))
     for word in ("○ fallback", "● live", "◆ probation", "? undeclared", "roll back", "pause", "filter", "Tab"):
         assert word in found
-    assert text(session(), one(synth()), 60, 15, Ui(help=True)).count("quit") >= 1
+    assert "page" not in found
     assert "the host started here ends" not in found
     assert "the host started here ends" in text(session(child=child()), one(synth()), ui=Ui(help=True))
+
+
+@pytest.mark.parametrize(("width", "height"), [(60, 15), (80, 16), (45, 10), (30, 5)])
+def test_all_of_the_help_can_be_read_on_a_small_screen(width: int, height: int) -> None:
+    pages = [text(session(), one(synth()), width, height, Ui(help=True, help_page=page)) for page in range(40)]
+    for word in ("quit", "quarantine", "◆ probation", "before"):
+        assert any(word in page for page in pages), word
+    assert pages[0] != pages[1] and pages[0] in pages[1:], "it begins again"
+    assert text(session(), one(synth()), width, height, Ui(help=True, help_page=-1)) in pages
 
 
 # ---- slots ----

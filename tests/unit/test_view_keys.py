@@ -168,6 +168,7 @@ def test_help_takes_the_keys() -> None:
     assert after("?").help and not after("? ?").help
     assert sent("p", session(), ui=Ui(help=True)) is None
     assert sent("q", session(), ui=Ui(help=True)) == Quit()
+    assert after("? j page-down k").help_page == 1 and after("? down ?") == Ui()
 
 
 def test_events_scroll_and_stop_at_the_oldest() -> None:
