@@ -24,6 +24,8 @@ from hotreload.link import Link
 
 TERMINATE_SECONDS = 2.0
 LOGS_KEPT = 10
+LOG_BYTES = 32 << 20
+"""A host's log begins again when it has grown to this size; what was in it until then is kept beside it, once."""
 LINES_TOLD = 400
 _CONTROL = re.compile(r"\x1b\[[0-9;:?<=>]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.|[\x00-\x08\x0b-\x1f\x7f]")
 
@@ -116,7 +118,7 @@ class HostProcess:
     ) -> None:
         self._lines = lines
         self._ended = ended
-        self._log = log.open("wb", buffering=0)
+        self._log = _Log(log)
         reader, writer = pty.openpty()
         _set_size(writer)
         try:
@@ -192,6 +194,34 @@ class HostProcess:
             yield data.decode("utf-8", "replace")
 
 
+class _Log:
+    """A file that holds the newest of what is written to it: between LOG_BYTES and twice as much, in two files.
+
+    What cannot be written is lost: a full disk must not stop the host, which waits for its output to be taken.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open("wb", buffering=0)
+        self._size = 0
+
+    def write(self, data: bytes) -> None:
+        with suppress(OSError, ValueError):
+            self._append(data)
+
+    def _append(self, data: bytes) -> None:
+        if self._size + len(data) > LOG_BYTES and self._size:
+            self._file.close()
+            self._path.replace(self._path.with_suffix(".log.old"))
+            self._file = self._path.open("wb", buffering=0)
+            self._size = 0
+        self._file.write(data)
+        self._size += len(data)
+
+    def close(self) -> None:
+        self._file.close()
+
+
 def state_directory() -> Path:
     """Where logs, the history and staged modules are kept; it need not exist yet."""
     state = os.environ.get("XDG_STATE_HOME", "")
@@ -260,6 +290,7 @@ def new_log(program: str) -> Path:
     old = sorted(directory.glob("*.log"), key=lambda path: path.stat().st_mtime)
     for path in old[: -(LOGS_KEPT - 1)]:
         path.unlink(missing_ok=True)
+        path.with_suffix(".log.old").unlink(missing_ok=True)
     return directory / f"{Path(program).name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
 
 

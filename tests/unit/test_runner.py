@@ -254,6 +254,27 @@ def test_a_host_that_ignores_the_request_to_end_is_killed(tmp_path: Path, monkey
     assert not (Path("/proc") / str(process.pid)).exists()
 
 
+def test_the_log_of_a_host_that_runs_for_weeks_stays_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hotreload.hosts.LOG_BYTES", 100_000)
+    ended = Event()
+    process = HostProcess(
+        ["sh", "-c", "seq 1 100000; echo the end"],
+        tmp_path / "host.log",
+        lines=lambda lines: None,
+        ended=lambda code: ended.set(),
+    )
+    assert ended.wait(LONG)
+    process.stop()
+    logs = sorted(tmp_path.iterdir())
+    assert [path.name for path in logs] == ["host.log", "host.log.old"]
+    assert all(path.stat().st_size <= 100_000 for path in logs)
+    newest, older = (path.read_text().split() for path in logs)
+    assert newest[-2:] == ["the", "end"]
+    numbers = [*older, *newest[:-2]]
+    assert "".join(numbers).endswith("9999899999100000"), "the newest, without a gap"
+    assert int(numbers[-1]) - len(numbers) <= int(numbers[1])
+
+
 def test_a_host_that_cannot_be_started_leaves_no_log(tmp_path: Path) -> None:
     with pytest.raises(NoHost):
         HostProcess([str(tmp_path / "none")], tmp_path / "log", lines=lambda lines: None, ended=lambda code: None)
