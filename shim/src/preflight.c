@@ -295,15 +295,6 @@ static hr_status extents(const uint8_t *bytes, uint64_t size, hr_failure *failur
     return section_extents(bytes, size, failure, header, section_count);
 }
 
-hr_status hr_preflight_extents(const void *bytes, uint64_t size, hr_failure *failure) {
-    Elf64_Ehdr header;
-    bool readable;
-    uint64_t section_count;
-    hr_status status = read_header(bytes, size, failure, &header, &readable);
-    if (status != HR_OK || !readable) return status;
-    return extents(bytes, size, failure, &header, &section_count);
-}
-
 static const char *machine_name(uint32_t machine) {
     switch (machine) {
     case EM_386: return "32-bit x86";

@@ -128,10 +128,6 @@ class Preflight:
         self._library.hr_manifest_free(pointer)
         return verdict
 
-    def extents(self, data: bytes) -> str:
-        """The code of hr_preflight_extents."""
-        return CODES[self._library.hr_preflight_extents(data, ctypes.c_uint64(len(data)), ctypes.byref(_Failure()))]
-
     def whole(self, data: bytes) -> str:
         """The code of all checks but those of the manifest, with the reason where there is one."""
         failure = _Failure()

@@ -357,7 +357,6 @@ def test_warnings_of_c_plus_plus(preflight: Preflight, build: Build, cxx: str, b
 @pytest.mark.parametrize("data", [b"#!/bin/sh\n", b"INPUT(libx.so)\n" * 9, b"\x00" * 4096, b"\x7fELG" + b"\x00" * 100])
 def test_not_elf(preflight: Preflight, data: bytes) -> None:
     refused(preflight(data), "E-NOT-ELF", "not an ELF file", "7f 45 4c 46")
-    assert preflight.extents(data) == "E-NOT-ELF"
 
 
 @pytest.mark.parametrize(
@@ -404,9 +403,8 @@ def test_every_cut_is_truncated(preflight: Preflight, module: Path, tmp_path: Pa
     for path in (module, stripped(module), rust_module(require_tool, tmp_path, "-O")):
         whole = path.read_bytes()
         for size in {len(whole) * part // 100 for part in range(100)} | {1, 3, 4, 63, 64, len(whole) - 1}:
-            assert preflight.extents(whole[:size]) == "E-TRUNCATED", size
             refused(preflight(whole[:size]), "E-TRUNCATED", f"the file has {size} bytes")
-        assert preflight.extents(whole) == "ok"
+        assert preflight(whole).code == "ok"
 
 
 def test_truncated_names_the_segment(preflight: Preflight, module: Path) -> None:

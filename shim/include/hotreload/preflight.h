@@ -61,10 +61,6 @@ hr_status hr_preflight(const void *bytes, uint64_t size, hr_failure *failure, hr
 
 void hr_manifest_free(hr_manifest *manifest);
 
-/* HR_OK when the file's ELF extents (headers, segments, sections) all lie inside size bytes; HR_E_TRUNCATED when they
- * do not yet, HR_E_NOT_ELF when this is no ELF file. The watcher's cheap test for "complete". */
-hr_status hr_preflight_extents(const void *bytes, uint64_t size, hr_failure *failure);
-
 /* The undefined, non-weak symbols of a module whose preflight was HR_OK, as names separated by commas, cut at size.
  * Those that `resolved` (may be null) returns non-zero for are left out. Returns how many there are. */
 uint32_t hr_preflight_undefined(const void *bytes, uint64_t size, int (*resolved)(const char *name), char *names,
