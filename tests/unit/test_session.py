@@ -472,6 +472,13 @@ def test_a_host_that_comes_during_a_transaction_gets_it_too() -> None:
     assert world.offers == {2: {A: 1}}
 
 
+def test_without_catching_up_a_late_host_gets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """H16, the counter-proof: what the tests around this one see is the catching up, and nothing else."""
+    monkeypatch.setattr(session._Draft, "_catch_up", lambda *_: None)
+    with pytest.raises((AssertionError, LookupError)):
+        test_a_late_host_is_brought_up_to_date_one_output_after_the_other()
+
+
 def test_a_restarted_host_gets_the_newest_accepted_content_when_the_disk_is_bad() -> None:
     world = live(good(A, 1))
     world.settle(good(A, 2))
