@@ -369,7 +369,7 @@ static void host_and_tool_at_once(void) {
         CHECK(hr_serve(NULL, "host", 0, NULL) == HR_OK);
     }
     hr_stop();
-    for (int v = 2; v <= 3; v++)
+    for (int v = 1; v <= 3; v++)
         while (get(&context.unloads[v]) != get(&context.loads[v])) hr_safepoint();
     CHECK(get(&context.unloads[1]) == 90);
 }
@@ -567,7 +567,9 @@ static void fork_during_on_unload(void) {
     set(&context.hold_unload, 0);
 }
 
-/* A hook forks in our thread, which is then all that the child has: the child ends, and answers nobody. */
+/* A hook forks in our thread, which is then all that the child has: the child ends, and answers nobody. Not under
+ * ThreadSanitizer, which crashes at the end of every child that another thread than the first forked, once somebody has
+ * called atexit: ten lines without us show it. */
 static void fork_in_hook(void) {
     hr_reply reply;
     char body[sizeof(hr_paths) + HR_PATH_SIZE] = {1}; /* one path */
