@@ -566,8 +566,8 @@ class _Ledger:
     def _news(self, path: Path, signature: Signature, output: _Output, verdict: Manifest | Failure) -> Candidate | None:
         failure = verdict if isinstance(verdict, Failure) else None
         manifest = None if isinstance(verdict, Failure) else verdict
-        identity = (signature[2:], failure) if manifest is None else manifest.module.content
-        # Permissions that a build sets last (ctime) are no write.
+        # Without ctime: permissions that are set last are no write. bfd sets them after it has closed its output.
+        identity = (signature[2:4], failure) if manifest is None else manifest.module.content
         written = output.forgotten is not None and signature[:4] != output.forgotten[:4]
         if identity == output.delivered and not written:
             self._end_wait(path, output, "unchanged")

@@ -424,6 +424,27 @@ def test_a_file_that_takes_long_is_reported_and_taken_back(
     assert (last.seconds, last.reason) == (0.0, "gone")
 
 
+def test_permissions_that_a_linker_sets_last_are_no_second_refusal(
+    tmp_path: Path, log: Log, watch: Callable[..., Watcher]
+) -> None:
+    class Strict(Toy):
+        def inspect(self, path: Path) -> Manifest | Failure:
+            return super().inspect(path) if path.name == "b.so" else Failure("E-ABI", "another ABI")
+
+    watcher = watch(tmp_path, probe=Strict())
+    replace(tmp_path / "a.so", "1")
+    refused = log.candidate()
+    assert refused.failure and refused.failure.code == "E-ABI"
+    time.sleep(0.02)  # the time of a change has steps of up to 10 ms
+    (tmp_path / "a.so").chmod(0o755)
+    watcher.rescan()
+    replace(tmp_path / "b.so", "2")
+    assert log.version() == 2
+    replace(tmp_path / "a.so", "11")
+    refused = log.candidate()
+    assert refused.failure and refused.path == tmp_path / "a.so", "another file is another refusal"
+
+
 def test_a_forgotten_content_is_news_when_it_is_written_again(
     tmp_path: Path, log: Log, watch: Callable[..., Watcher]
 ) -> None:
