@@ -863,13 +863,27 @@ def _event_pane(scene: Scene, inner: int) -> Pane:
 
     def draw(rows: int) -> list[Line]:
         shown = records[max(0, len(records) - scroll - rows) : len(records) - scroll]
-        return [_event_line(record, inner, several) for record in shown] or [[("faint", nothing)]]
+        lines = [_event_line(record, inner, several) for record in shown[:-1]]
+        lines += _newest_event(shown[-1], inner, several, rows) if shown else [[("faint", nothing)]]
+        return lines[-rows:]
 
     note: list[Run] = [("warn", f"{scroll} newer below")] if scroll else [("faint", "newest last")]
     return Pane([("title", "events")], note, 2, 2, min(6, max(2, len(records))), max(2, len(records)), draw)
 
 
-def _event_line(record: Record, inner: int, several: bool) -> Line:
+def _newest_event(record: Record, inner: int, several: bool, rows: int) -> list[Line]:
+    """The last event, and all of it when it is a note: the others have been read."""
+    start, text = _event_start(record, several), what(record)
+    if record.kind is not EventKind.NOTE or cells(start) + width_of(text) <= inner:
+        return [_event_line(record, inner, several)]
+    indent = min(cells(start), 10)
+    first = wrap(text, max(8, inner - cells(start)), 99)[0]
+    more = wrap(text[len(first) :], max(8, inner - indent), max(1, rows - 1))
+    return [[*start, ("", first)], *([("", " " * indent + rest)] for rest in more)]
+
+
+def _event_start(record: Record, several: bool) -> list[Run]:
+    """When, what kind, in which host, with which code."""
     loud = record.kind in (EventKind.REJECT, EventKind.CRASH)
     kind = record.kind.value.upper() if loud else record.kind.value
     start: list[Run] = [("faint", clock(record.time) + "  "), (_tone(record), f"{kind:<9} ")]
@@ -877,6 +891,11 @@ def _event_line(record: Record, inner: int, several: bool) -> Line:
         start.append(("accent", f"{cut_middle(clean(record.host.name), 12)} {record.host.pid}  "))
     if code := failure_code(record):
         start.append(("bad", f"{code}  "))
+    return start
+
+
+def _event_line(record: Record, inner: int, several: bool) -> Line:
+    start = _event_start(record, several)
     start.append(("faint" if _tone(record) == "faint" else "", what(record)))
     spent, parts = took(record), step_times(record)
     room = inner - cells(start) - (width_of(spent) + 2 if spent else 0)

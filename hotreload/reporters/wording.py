@@ -22,7 +22,7 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 _PAST = {
-    EventKind.ATTACH: "attached",
+    EventKind.ATTACH: "",  # the kind and the host say all
     EventKind.DETACH: "detached",
     EventKind.CANDIDATE: "new build output",
     EventKind.SAME: "rebuilt with identical content, not swapped",

@@ -334,6 +334,16 @@ def test_all_of_the_help_can_be_read_on_a_small_screen(width: int, height: int) 
     assert text(session(), one(synth()), width, height, Ui(help=True, help_page=-1)) in pages
 
 
+def test_the_newest_note_is_told_in_full_where_it_does_not_fit_a_line() -> None:
+    told = "demo: dlopen of this file would have killed the host; it was never opened by it, nor mapped"
+    note = Record(EventKind.NOTE, NOW, reason=told)
+    before = session().records
+    found = lines(session(records=(*before, note)), one(synth()), 60, 15)
+    assert told in " ".join("\n".join(found).replace(" note ", " ").split())
+    later = lines(session(records=(*before, note, before[-1])), one(synth()), 60, 15)
+    assert sum("demo: " in line for line in later) == 1 and "nor mapped" not in "\n".join(later)
+
+
 # ---- slots ----
 
 
