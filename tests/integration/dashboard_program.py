@@ -45,7 +45,8 @@ def main() -> None:
     commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
     console = Console()
     reporter: Reporter
-    if console.is_terminal:
+    on_terminal = console.is_terminal  # asked once: a terminal that has vanished is none any more
+    if on_terminal:
         reporter = Dashboard(console, sys.stdin.fileno(), commands.put)
     else:
         reporter = PlainReporter(console)
@@ -53,7 +54,7 @@ def main() -> None:
     for record in state.records:
         reporter.record(record)
     try:
-        while console.is_terminal:
+        while on_terminal:
             view = advance(view)
             reporter.update(state, {HOST.pid: view})
             try:
