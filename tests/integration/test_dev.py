@@ -163,7 +163,7 @@ def test_an_edit_during_a_build(bench: Bench, project: Path, busy: str) -> None:
     if busy == "restart":
         dev.output.find(lambda line: "stopped: sources have changed again" in line)
     else:
-        time.sleep(0.5)  # as long as noticing the edit may take on a busy machine
+        time.sleep(2.0)  # as long as noticing the edit may take on a busy machine
         (project / "slow").unlink()
     dev.event("swap", times=2)
     if busy == "ignore":  # what the next edit builds shows that there was no build in between

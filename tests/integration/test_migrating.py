@@ -69,7 +69,7 @@ def seen(command: list[str | Path], environment: dict[str, str], cwd: Path, want
             return steps(list(output.lines))
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(60)
             output.end()
 
 
