@@ -54,6 +54,7 @@ def recognise(directory: Path) -> Project:
     Raises:
         ConfigError: There is none, or its build tool fails.
     """
+    directory = directory.resolve()  # build tools tell resolved paths
     for names, read in _TOOLS:
         if any((directory / name).is_file() for name in names):
             return read(directory)

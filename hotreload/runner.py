@@ -229,8 +229,14 @@ class Runner:
         own = hosts.OwnCode.of(command, self._options.restart_on) if self._options.restart else None
         log = hosts.new_log(command[0])
         try:
+            # Told on our own thread: it may have ended before its number is known here.
             process = hosts.HostProcess(
-                command, log, lines=self._hear, ended=lambda code: self.send(session.ChildEnded(code, process.pid))
+                command,
+                log,
+                lines=self._hear,
+                ended=lambda code: self._queue.put(
+                    _Internal(lambda: self._take(session.ChildEnded(code, process.pid)))
+                ),
             )
         except NoHost as error:
             if not self._options.restart:

@@ -24,21 +24,23 @@ from hotreload.commands import COMMANDS
 def command(name: str, language: str, kind: str) -> int:
     directory = Path(name)
     scaffold.check_name(directory.name)
-    written = scaffold.write(directory, scaffold.files(sources.templates(), language, kind, values(directory.name)))
+    written = scaffold.write(
+        directory, scaffold.files(sources.templates(), language, kind, values(directory.name, language))
+    )
     for path in written:
         click.echo(f"wrote {path}")
     click.echo(f"next: cd {directory} && hotreload dev")
     return 0
 
 
-def values(name: str) -> dict[str, str]:
+def values(name: str, language: str) -> dict[str, str]:
     """What fills the marks of the templates."""
     shim = sources.shim()
     return {
         "NAME": name,
         "IDENT": name.replace("-", "_"),
         "RUST_DIR": shim.rust.as_posix(),
-        "ARCHIVE": shim.libs()[0],
+        "ARCHIVE": shim.libs()[0] if language == "zig" else "",
         "ZIG": zig(),
     }
 
