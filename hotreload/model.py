@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import ClassVar
 
 OK = "ok"
 SAME = "same"
@@ -127,6 +128,10 @@ class HostOptions:
     """Time one call in so many; 0 for the host's default."""
     trial_seconds: float | None = None
     """Try modules in a copy of the host, for at most so long; 0 for the host's default."""
+    unload: bool | None = None
+    """Whether modules that nothing points into any more are unmapped."""
+    budget: int | None = None
+    """Bytes that resident modules may take before there is a warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +190,28 @@ class ModuleRecord:
     loaded_at: float
     bytes: int
     staged: str = ""
+    resident: int = 0
+    """Bytes of it in memory, and..."""
+    mappings: int = 0
+    """...its mappings: measured once it backs no slot, 0 before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Residents:
+    """What the modules cost that back no slot and are still mapped; ``budget`` in bytes is what may be."""
+
+    modules: int = 0
+    bytes: int = 0
+    mappings: int = 0
+    budget: int = 0
+
+    MAPPINGS_MANY: ClassVar[int] = 32768
+    """Half of what Linux gives a process."""
+
+    @property
+    def too_many(self) -> bool:
+        """They are worth a warning."""
+        return 0 < self.budget < self.bytes or self.mappings > self.MAPPINGS_MANY
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +245,7 @@ class Snapshot:
     """Names the thread and slot that a grace period waits for; empty when none does."""
     times: Sequence[tuple[Times, Times]] = ()
     """Of ``slots[i]``: its version's call times and the previous one's; empty while the host does not sample."""
+    residents: Residents = Residents()
 
     def calls_on_version(self, row: int) -> int:
         """Calls that reached ``slots[row]`` since its last change."""
@@ -264,6 +292,8 @@ class EventKind(Enum):
     CRASH = "crash"
     CALLED = "called"
     """The first calls of slots on a new version."""
+    BLOCKED = "blocked"
+    BUDGET = "budget"
     BUILD = "build"
     NOTE = "note"
 

@@ -7,6 +7,7 @@ second time. All calls release the GIL.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +32,7 @@ from hotreload.model import (
     ModuleRecord,
     Record,
     Report,
+    Residents,
     SlotRecord,
     SlotState,
     Snapshot,
@@ -79,6 +81,8 @@ _EVENTS = {
     lib.HR_EVENT_UNLOAD: EventKind.UNLOAD,
     lib.HR_EVENT_CRASH: EventKind.CRASH,
     lib.HR_EVENT_FIRST_CALL: EventKind.CALLED,
+    lib.HR_EVENT_BLOCKED: EventKind.BLOCKED,
+    lib.HR_EVENT_BUDGET: EventKind.BUDGET,
 }
 
 
@@ -281,7 +285,12 @@ def options_body(asked: HostOptions) -> bytes:
     if asked.sample_every is not None:
         body.named |= lib.HR_OPTION_SAMPLE
         body.options.sample_every = asked.sample_every
-    body.options.flags = body.named
+    if asked.unload is not None:
+        body.named |= lib.HR_OPTION_UNLOAD
+    if asked.budget is not None:
+        body.named |= lib.HR_OPTION_BUDGET
+        body.options.budget_bytes = asked.budget
+    body.options.flags = body.named if asked.unload is not False else body.named & ~lib.HR_OPTION_UNLOAD
     return bytes(ffi.buffer(body))
 
 
@@ -407,6 +416,9 @@ class Box:
             in_flight=in_flight,
             blocked=self._blocked() if header.blocked_thread else "",
             times=self._read_times() if header.sample_every else (),
+            residents=Residents(
+                header.resident_modules, header.resident_bytes, header.resident_mappings, header.budget_bytes
+            ),
         )
 
     def events(self, after: int, most: int = 64) -> tuple[int, list[tuple[int, Record]]]:
@@ -492,22 +504,29 @@ class Box:
             loaded_at=raw.loaded_at / 1e9,
             bytes=raw.bytes,
             staged=_text(raw.staged),
+            resident=raw.resident,
+            mappings=raw.mappings,
         )
 
     def _blocked(self) -> str:
         header = self._header
         symbol = next((slot.symbol for slot in self._slots if slot.index == header.blocked_slot), "")
         where = f" in {symbol}" if symbol else ""
-        return f"thread {header.blocked_thread}{where} holds back a grace period"
+        waited = max(0, int(time.time() - header.blocked_since / 1e9))
+        return f"thread {header.blocked_thread}{where} has held back a grace period for {waited} s"
 
     def _event(self, raw: Any) -> Record:
         kind = _EVENTS[raw.kind]
         failure = _failure(raw.status, raw.failure) if raw.status not in (lib.HR_OK, lib.HR_SAME) else None
+        if failure is None and raw.failure.reason[0] != b"\0":  # no failure, but something to say
+            texts = (_text(getattr(raw.failure, name)) for name in ("reason", "found", "expected", "fix"))
+            failure = Failure("", *texts)
+        module = Module(_text(raw.module), raw.module_version, _text(raw.build_id), _text(raw.path), raw.content)
         return Record(
             kind=kind,
             time=raw.time / 1e9,
             host=self.host,
-            module=Module(_text(raw.module), raw.module_version, _text(raw.build_id), _text(raw.path), raw.content),
+            module=module if module.name or module.path else None,
             changes=_changes(_text(raw.changes), first_call=kind is EventKind.CALLED),
             code=failure.code if failure else "",
             reason=failure.reason if failure else "",

@@ -33,7 +33,7 @@ def host(function: Function) -> Function:
 
 
 def asked(function: Function) -> Function:
-    """What hosts are asked for (``--guard`` and its numbers), handed on as ``asked: HostOptions``."""
+    """What hosts are asked for (``--guard`` and its numbers, ``--unload``), handed on as ``asked: HostOptions``."""
     positive = click.FloatRange(min=0, min_open=True)
     choices = (
         click.option(
@@ -48,20 +48,25 @@ def asked(function: Function) -> Function:
         click.option("--guard-calls", metavar="N", type=click.IntRange(min=1), help="Guard a slot's first N calls."),
         click.option("--guard-seconds", metavar="S", type=positive, help="Guard a slot for S seconds."),
         click.option("--hang-seconds", metavar="S", type=positive, help="A guarded call of more than S seconds hangs."),
+        click.option(
+            "--unload/--no-unload", default=None, help="Unmap replaced modules once nothing points into them."
+        ),
+        click.option("--budget", metavar="MIB", type=positive, help="Warn when old modules take more memory."),
     )
 
     @functools.wraps(function)
     def with_options(
         *arguments: Any, guard: bool, guard_calls: int | None, guard_seconds: float | None,
         hang_seconds: float | None, sample: bool, sample_every: int | None,
-        trial: bool, trial_seconds: float | None, **others: Any,
+        trial: bool, trial_seconds: float | None, unload: bool | None, budget: float | None, **others: Any,
     ) -> Any:  # fmt: skip
         numbers = (guard_calls, guard_seconds, hang_seconds)
         wanted = Guard(guard_calls or 0, guard_seconds or 0.0, hang_seconds or 0.0)
         on = guard or any(number is not None for number in numbers)
         every = sample_every or (0 if sample else None)
         tried = trial_seconds or (0.0 if trial else None)
-        return function(*arguments, asked=HostOptions(wanted if on else None, every, tried), **others)
+        limit = None if budget is None else round(budget * 1024 * 1024)
+        return function(*arguments, asked=HostOptions(wanted if on else None, every, tried, unload, limit), **others)
 
     for choice in reversed(choices):
         with_options = choice(with_options)

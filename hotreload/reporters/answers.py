@@ -29,7 +29,17 @@ from hotreload.model import (
     Snapshot,
 )
 from hotreload.reporters.jsonl import as_object, rfc3339
-from hotreload.reporters.wording import call_times, changes, clean, count, milliseconds, module_title, one_line, uptime
+from hotreload.reporters.wording import (
+    call_times,
+    changes,
+    clean,
+    count,
+    milliseconds,
+    module_title,
+    one_line,
+    residents,
+    uptime,
+)
 from hotreload.speed import Baseline, Gain
 
 _TIMES = "TOOK"
@@ -109,14 +119,25 @@ def print_hosts(snapshots: Sequence[Snapshot], console: Console | None, *, now: 
     elif not snapshots:
         console.print("no host is running: start a program that calls hr_serve (or Runtime.serve)")
     else:
-        table = _table("PID", "HOST", "UP", "GENERATION", "SLOTS", "MODULES", "RESIDENT", "CALLS")
+        table = _table("PID", "HOST", "UP", "GENERATION", "SLOTS", "MODULES", "RESIDENT", "MAPPINGS", "CALLS")
         for each in snapshots:
-            resident = sum(module.bytes for module in each.modules)
             table.add_row(
                 str(each.host.pid), clean(each.host.name), uptime(now - each.host.started), str(each.generation),
-                str(len(each.slots)), str(len(each.modules)), f"{resident / 1024:.0f} KiB", count(sum(each.calls)),
+                str(len(each.slots)), str(len(each.modules)), f"{each.residents.bytes / 1024:.0f} KiB",
+                str(each.residents.mappings), count(sum(each.calls)),
             )  # fmt: skip
         console.print(table)
+        for each in snapshots:
+            _warn(each, console, f"{clean(each.host.name)} pid {each.host.pid}: ")
+
+
+def _warn(snapshot: Snapshot, console: Console, whose: str = "") -> None:
+    """What needs the user: a grace period that does not end, resident modules beyond their budget."""
+    if snapshot.blocked:
+        console.print(Text(f"{whose}{snapshot.blocked}", style="yellow"), soft_wrap=True)
+    if snapshot.residents.too_many:
+        fix = "unload them (--unload), raise --budget, or restart the host"
+        console.print(Text(f"{whose}{residents(snapshot.residents)}: {fix}", style="yellow"), soft_wrap=True)
 
 
 def _host_object(snapshot: Snapshot) -> dict[str, Any]:
@@ -127,12 +148,27 @@ def _host_object(snapshot: Snapshot) -> dict[str, Any]:
         "generation": snapshot.generation,
         "slots": len(snapshot.slots),
         "modules": len(snapshot.modules),
-        "resident_bytes": sum(module.bytes for module in snapshot.modules),
+        "resident_bytes": snapshot.residents.bytes,
+        "resident": _residents_object(snapshot),
+        "blocked": snapshot.blocked,
         "calls": sum(snapshot.calls),
     }
 
 
+def _residents_object(snapshot: Snapshot) -> dict[str, Any]:
+    found = snapshot.residents
+    return {
+        "modules": found.modules,
+        "bytes": found.bytes,
+        "mappings": found.mappings,
+        "budget": found.budget,
+        "warning": found.too_many,
+    }
+
+
 # ---- slots ----
+
+REASONS_SHOWN = 8
 
 
 def print_slots(snapshots: Sequence[Snapshot], console: Console | None) -> None:
@@ -152,8 +188,16 @@ def print_slots(snapshots: Sequence[Snapshot], console: Console | None) -> None:
                 *([call_times(*each.times[row])] if timed else []),
             )  # fmt: skip
         console.print(table)
-        if each.blocked:
-            console.print(each.blocked, style="yellow")
+        _print_residents(each, console)
+        _warn(each, console)
+
+
+def _print_residents(snapshot: Snapshot, console: Console) -> None:
+    if snapshot.residents.modules and not snapshot.residents.too_many:
+        console.print(residents(snapshot.residents))
+    kept = [record for record in snapshot.modules if record.state == "retired" and record.reason]
+    for record in kept[-REASONS_SHOWN:]:
+        console.print(Text(f"  {module_title(record.module)}  {clean(record.reason)}", style="dim"), soft_wrap=True)
 
 
 def _first_call(slot: SlotRecord) -> str:
@@ -166,6 +210,8 @@ def _slots_object(snapshot: Snapshot) -> dict[str, Any]:
     return {
         "host": {"pid": snapshot.host.pid, "name": snapshot.host.name},
         "generation": snapshot.generation,
+        "blocked": snapshot.blocked,
+        "resident": _residents_object(snapshot),
         "slots": [_slot_object(snapshot, row) for row in range(len(snapshot.slots))],
         "modules": [_module_object(record) for record in snapshot.modules],
     }
@@ -212,6 +258,9 @@ def _module_object(record: ModuleRecord) -> dict[str, Any]:
         "path": module.path,
         "state": record.state,
         "reason": record.reason,
+        "bytes": record.bytes,
+        "resident": record.resident,
+        "mappings": record.mappings,
     }
 
 
@@ -280,7 +329,7 @@ def print_gains(base: Baseline, gains: Sequence[Gain], console: Console | None) 
 
 
 _RIGHT = frozenset(
-    ["PID", "GENERATION", "SLOTS", "MODULES", "RESIDENT", "CALLS", "UP", "REBUILD", "FASTER"]
+    ["PID", "GENERATION", "SLOTS", "MODULES", "RESIDENT", "MAPPINGS", "CALLS", "UP", "REBUILD", "FASTER"]
     + ["ON VERSION", "IN FLIGHT"]
 )
 _WRAPPED = frozenset({"SLOT", "MODULE", "HOST", "HOTRELOAD.TOML"})

@@ -40,6 +40,7 @@ from hotreload.reporters.wording import (
     failure_code,
     module_title,
     outcome,
+    residents,
     span,
     step_times,
     took,
@@ -197,8 +198,8 @@ def _tiny_facts(scene: Scene, width: int, height: int) -> list[Line]:
         spark = sparkline(scene.view.meter.history(scene.selected), 6)
         room = width - width_of(rate) - 8
         lines.append([("strong", cut_middle(clean(slot.symbol), room)), ("", f" {rate} "), ("spark", spark)])
-    # Newest first, and no retirement: it follows every swap and would hide it.
-    told = (record for record in reversed(state.records) if record.kind is not EventKind.RETIRE)
+    # Newest first, and no mere retirement: it follows every swap and would hide it.
+    told = (record for record in reversed(state.records) if record.kind is not EventKind.RETIRE or record.reason)
     for record in islice(told, max(1, height - 1 - len(lines))):
         kind: Run = (_tone(record), record.kind.value)
         lines.append([("faint", clock(record.time) + " "), kind, ("", f" {what(record)}")])
@@ -262,6 +263,8 @@ def _header(scene: Scene, width: int, brief: bool = False) -> list[Line]:
         lines.append(_strip(scene, width))
     if scene.view and scene.view.snapshot.blocked:
         lines.append([label("waiting", "warn"), ("warn", clean(scene.view.snapshot.blocked))])
+    if scene.view and scene.view.snapshot.residents.too_many:
+        lines.append([label("resident", "warn"), ("warn", residents(scene.view.snapshot.residents))])
     return lines
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from functools import lru_cache
 
-from hotreload.model import Change, ChangeKind, EventKind, Host, Module, Record, Times
+from hotreload.model import Change, ChangeKind, EventKind, Host, Module, Record, Residents, Times
 
 STEPS = (
     *("notice", "build", "deliver"),  # from the save to the host, of what dev has built
@@ -33,6 +33,8 @@ _PAST = {
     EventKind.UNLOAD: "unloaded",
     EventKind.CRASH: "crashed",
     EventKind.CALLED: "called for the first time",
+    EventKind.BLOCKED: "a grace period does not end",
+    EventKind.BUDGET: "resident modules take more than their budget",
     EventKind.BUILD: "build",
     EventKind.NOTE: "",
 }
@@ -85,6 +87,17 @@ def clock(when: float) -> str:
 @lru_cache(maxsize=2048)
 def _clock(when: int) -> str:
     return time.strftime("%H:%M:%S", time.localtime(when))
+
+
+def residents(them: Residents) -> str:
+    """What modules that back no slot cost: ``3 modules that back no slot keep 96 KiB in memory and 15 mappings``."""
+    if them.modules == 0:
+        return ""
+    many = (
+        "1 module that backs no slot keeps" if them.modules == 1 else f"{them.modules} modules that back no slot keep"
+    )
+    over = f", over the budget of {them.budget / 1024:.0f} KiB" if them.budget < them.bytes else ""
+    return f"{many} {them.bytes / 1024:.0f} KiB in memory and {them.mappings} mappings{over}"
 
 
 def milliseconds(us: float) -> str:

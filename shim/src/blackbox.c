@@ -176,6 +176,7 @@ void hr_blackbox_end(void) {
     hr.box->generation = hr.served ? hr.served->generation : hr.first.generation;
     hr.box->runtime = hr.served ? hr.served->number : hr.first.number;
     hr.box->retired_tables = hr.retired_count;
+    hr.box->budget_bytes = hr.options.budget_bytes;
     __atomic_store_n(&hr.box->sequence, hr.box->sequence + 1, __ATOMIC_RELEASE); /* partner: the first look */
 }
 
@@ -239,6 +240,13 @@ static uint32_t find_module_record(void) {
     return HR_BOX_MODULES;
 }
 
+static void write_cost(hr_box_module *record, const hr_cost *cost) {
+    if (cost->bytes == 0) return; /* not measured yet */
+    record->bytes = cost->bytes;
+    record->resident = cost->resident;
+    record->mappings = cost->mappings;
+}
+
 void hr_blackbox_module(hr_module *module, const char *reason) {
     if (module->record == 0) {
         uint32_t index = find_module_record();
@@ -256,12 +264,22 @@ void hr_blackbox_module(hr_module *module, const char *reason) {
         record->loaded_at = hr_realtime_ns();
         record->bytes = module->size;
         record->runtime = module->runtime ? module->runtime->number : UINT32_MAX;
-        hr.box->resident_modules++;
     }
     hr_box_module *record = module_record(module->record - 1);
+    write_cost(record, &module->cost);
     record->generation = module->generation;
     record->state = module->state;
     hr_copy_text(record->reason, sizeof record->reason, reason);
+}
+
+void hr_blackbox_cost(hr_module *module, bool counts) {
+    if (module->record) write_cost(module_record(module->record - 1), &module->cost);
+    if (module->counted == counts) return;
+    module->counted = counts;
+    uint64_t sign = counts ? 1 : UINT64_MAX; /* -1 */
+    hr.box->resident_modules += sign;
+    hr.box->resident_bytes += sign * module->cost.resident;
+    hr.box->resident_mappings += sign * module->cost.mappings;
 }
 
 void hr_blackbox_rebuild(void) {
@@ -269,6 +287,9 @@ void hr_blackbox_rebuild(void) {
     hr_blackbox_begin();
     for (hr_module *module = hr.modules; module; module = module->next) {
         module->record = 0;
+        bool counted = module->counted;
+        module->counted = false;
+        hr_blackbox_cost(module, counted);
         hr_blackbox_module(module, module->state == HR_MODULE_LIVE ? "" : "loaded before the fork");
     }
     for (uint32_t i = 1; i < hr.slot_count; i++) {

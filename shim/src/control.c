@@ -139,7 +139,8 @@ void hr_safepoint_reached(void) {
     hr_slow_tell();
     if (!grace_at_safe_points()) return;
     hr_module_run_grace();
-    if (hr_module_waiting()) want_safe_point(true);
+    if (!thread_runs()) hr_unload_run();
+    if (hr_module_waiting() || (!thread_runs() && hr_unload_waiting())) want_safe_point(true);
 }
 
 static void wake_engine(void) {
@@ -156,7 +157,7 @@ void hr_control_wake(void) {
     wake_engine();
 }
 
-/* To write an event is no code of a module's: the control thread may do it wherever it runs. */
+/* To write an event, or to scan memory, is no code of a module's: the control thread may do it wherever it runs. */
 void hr_control_news(void) {
     int saved = errno;
     if (thread_runs()) wake_engine();
@@ -477,9 +478,10 @@ static void *control_thread(void *unused) {
     uint32_t owner = hr.owner;
     while (!stopping() && hr.owner == owner) { /* else a hook forked, and this is the child's only thread */
         bool waiting = hr_module_waiting() && !(hr_serve_flags() & HR_SERVE_SAFE_POINT);
-        if (engine_step(waiting ? GRACE_TICK_MS : -1) > 0) hr_stage_ahead();
+        if (engine_step(waiting || hr_unload_waiting() ? GRACE_TICK_MS : -1) > 0) hr_stage_ahead();
         hr_slow_tell();
         if (waiting) hr_module_run_grace();
+        hr_unload_run();
     }
     return NULL;
 }
@@ -643,6 +645,7 @@ int hr_poll(int timeout_ms) {
     pthread_mutex_unlock(&control.engine);
     hr_slow_tell();
     hr_module_run_grace();
+    hr_unload_run();
     return served;
 }
 

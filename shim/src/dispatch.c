@@ -42,6 +42,8 @@ static hr_table *table_new(uint32_t count, uint32_t capacity) {
 }
 
 void hr_dispatch_free(hr_table *table) {
+    if (hr.spare_table) /* freed memory is scanned too (unload.c): it must not seem to point into a module */
+        explicit_bzero(hr.spare_table->entries, hr.spare_table->capacity * sizeof(hr_entry));
     free(hr.spare_table);
     hr.spare_table = table;
 }

@@ -19,6 +19,8 @@
 #define HR_SLOTS_MAX 65536
 #define HR_HISTORY 16
 #define HR_SAFE_POINT_SECONDS 10
+#define HR_BLOCKED_SECONDS 2 /* after which a grace period that does not end is an event */
+#define HR_MAPPINGS_MANY 32768 /* half of what Linux gives a process */
 
 typedef struct hr_module hr_module;
 typedef struct hr_probation hr_probation;
@@ -36,7 +38,17 @@ typedef struct hr_return_point {
     uint16_t reserved;
 } hr_return_point;
 
-/* A module that was opened. It stays mapped for the life of the process, whatever its state. */
+/* What a module takes of the process, measured when it has become resident. */
+typedef struct hr_cost {
+    uint64_t bytes;    /* of addresses */
+    uint64_t resident; /* bytes in memory */
+    uint32_t mappings;
+} hr_cost;
+
+/* What a module's own HOTPATCH_UNLOAD_V1 says. */
+enum { HR_MODULE_SAYS_NOTHING, HR_MODULE_UNLOADS, HR_MODULE_STAYS };
+
+/* A module that was opened. It stays mapped for the life of the process unless unload.c ends it. */
 struct hr_module {
     hr_module *next; /* all modules, newest first */
     hr_module *next_live;
@@ -61,7 +73,13 @@ struct hr_module {
     hr_module *next_condemned;
     hr_status fault_status;
     hr_fault fault;
-    bool in_hook;        /* on_unload, or the on_load of a roll back, is running */
+    bool in_hook;        /* on_unload, or the on_load of a roll back, is running, or it is being unloaded */
+    uint8_t unload;      /* HR_MODULE_SAYS_NOTHING ... */
+    uint32_t unload_tries; /* scans that found something */
+    uint64_t unload_at;    /* CLOCK_MONOTONIC ns: not before */
+    uint64_t needed;       /* unload.c's mark: a roll back would commit it again */
+    hr_cost cost;
+    bool counted; /* in the black box, among what resident modules cost */
     char path[HR_PATH_SIZE];
     char staged[HR_PATH_SIZE];
 };
@@ -146,6 +164,8 @@ typedef struct hr_global {
     uint32_t owner; /* the pid that this state belongs to */
     hr_runtime *served;   /* written under lock, read atomically */
     uint32_t serve_flags; /* the same */
+    uint64_t blocked_told; /* box->blocked_since of the newest HR_EVENT_BLOCKED */
+    bool over_budget;      /* HR_EVENT_BUDGET has been told */
     hr_options options;   /* defaults filled in; flags are read atomically */
     uint32_t first_calls; /* atomic: slots whose first call no event has told yet */
     uint64_t clock_cost;  /* of taking the time twice, ns; 0: not measured yet */
@@ -249,6 +269,7 @@ void hr_blackbox_slot(uint32_t index, bool changed, uint64_t now);
 void hr_blackbox_ask_ahead(uint32_t index); /* fetches what hr_blackbox_slot will write */
 void hr_blackbox_free_slot(uint32_t index); /* its counters become the next owner's base */
 void hr_blackbox_module(hr_module *module, const char *reason); /* gives it a record when it has none */
+void hr_blackbox_cost(hr_module *module, bool counts); /* into, or out of, what resident modules cost */
 void hr_blackbox_event(uint32_t kind, const hr_report *report); /* under lock */
 void hr_blackbox_fault(uint32_t kind, const hr_report *report, const hr_fault *fault); /* the same */
 uint64_t hr_blackbox_calls(uint32_t index); /* since the slot last changed; under lock */
@@ -284,6 +305,21 @@ bool hr_module_waiting(void);
 void hr_module_forked(void); /* in the child */
 void hr_module_orphan(hr_runtime *runtime); /* retires its modules, before it is freed; under lock */
 
+hr_past *hr_past_place(const hr_slot_info *slot, uint32_t place); /* of its HR_HISTORY, a ring */
+bool hr_module_quarantined(const hr_runtime *runtime, const hr_module *module); /* under lock */
+hr_report *hr_module_report(const hr_module *module); /* for an event about it; null: no memory */
+
+/* unload.c */
+void hr_unload_run(void);      /* looks at what waits for being unloaded; not under lock */
+bool hr_unload_waiting(void);
+void hr_unload_soon(void);     /* a module may have become ready for it */
+void hr_unload_read(hr_module *module); /* what it says about itself, once it is open */
+void hr_unload_measure(hr_module *module); /* not under lock */
+void hr_unload_forked(void); /* in the child */
+
+/* symbols.c */
+void hr_symbol_at(const char *path, uint64_t address, char *text, uint32_t size); /* never fails: an offset at least */
+
 /* control.c */
 extern __thread uint32_t hr_origin; /* whose request this thread serves: hr_event.origin; 0: the host itself */
 bool hr_needs_safe_point(void); /* this thread serves a host that wants modules' code to run at its safe points */
@@ -292,7 +328,7 @@ hr_runtime *hr_served(void);
 uint32_t hr_serve_flags(void);
 void hr_control_forked(void);
 void hr_control_wake(void); /* something waits for a grace period */
-void hr_control_news(void); /* something waits for hr_slow_tell; for callers and signal handlers */
+void hr_control_news(void); /* something waits for hr_slow_tell or hr_unload_run; for callers and signal handlers */
 void hr_control_exit(void);
 
 /* linux.c: the platform file */
@@ -301,6 +337,7 @@ bool hr_platform_membarrier(void); /* false: refused, as by a sandbox that came 
 uint32_t hr_platform_thread_id(void);
 bool hr_platform_thread_alive(uint32_t thread);
 int hr_platform_thread(pthread_t *thread, void *(*run)(void *)); /* starts one that no signal of the host may land on */
+bool hr_platform_thread_is_ours(uint32_t thread); /* started by the above: it blocks all signals */
 void hr_platform_signal(uint32_t thread, int signal);
 bool hr_platform_holds(pthread_mutex_t *mutex); /* whether this thread does */
 void hr_platform_text(uintptr_t base, hr_text *text); /* the code of the library that is mapped there */

@@ -36,11 +36,37 @@ bool hr_platform_thread_alive(uint32_t thread) {
     return syscall(SYS_tgkill, getpid(), (pid_t)thread, 0) == 0 || errno != ESRCH;
 }
 
+#define OWN_THREADS 4u
+static uint64_t own_threads[OWN_THREADS]; /* atomic; with the process, for a child has none of them */
+
+static uint64_t own_name(uint32_t thread) { return (uint64_t)getpid() << 32 | thread; }
+
+bool hr_platform_thread_is_ours(uint32_t thread) {
+    uint64_t name = own_name(thread);
+    for (uint32_t i = 0; i < OWN_THREADS; i++)
+        if (__atomic_load_n(&own_threads[i], __ATOMIC_ACQUIRE) == name) return true;
+    return false;
+}
+
+static void *begin_own(void *argument) {
+    void *(*run)(void *) = (void *(*)(void *))(uintptr_t)argument;
+    uint64_t self = own_name(hr_platform_thread_id()), none = 0;
+    uint32_t place = 0;
+    while (place < OWN_THREADS && !__atomic_compare_exchange_n(&own_threads[place], &none, self, false,
+                                                               __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+        none = 0;
+        place++;
+    }
+    void *result = run(NULL);
+    if (place < OWN_THREADS) __atomic_store_n(&own_threads[place], 0, __ATOMIC_RELEASE);
+    return result;
+}
+
 int hr_platform_thread(pthread_t *thread, void *(*run)(void *)) {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(thread, NULL, run, NULL);
+    int error = pthread_create(thread, NULL, begin_own, (void *)(uintptr_t)run);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return error;
 }

@@ -4,7 +4,9 @@
  *  M1  Order: stage, preflight, layout, same, open, check, on_load, commit; in a transaction all modules pass `same`
  *      before the first is opened. Whatever fails leaves the dispatch table, the slots and the generation as they were.
  *  M2  No code of a module (constructors in dlopen, on_load, on_unload) runs while hr.lock is held.
- *  M3  A module that was opened stays mapped, whatever happens to it (H7): rejected and retired ones are resident.
+ *  M3  A module that was opened stays mapped, whatever happens to it (H7): rejected and retired ones are resident,
+ *      until unload.c ends them where that was asked for. Whoever uses one without hr.lock has claimed it (in_hook), or
+ *      knows that a slot needs it.
  *  M4  on_unload runs only after on_load succeeded, after the grace period that began when the module's last slot left
  *      it, and once for each such time. A roll back that brings a module back after that runs its on_load again. Both
  *      are claimed under hr.lock (in_hook), so that of several threads one runs them.
@@ -45,6 +47,14 @@ static void report_manifest(hr_report *report, const hr_manifest *manifest) {
     report->module_version = manifest->version;
     report->content = manifest->content;
     report->warnings = manifest->warnings;
+}
+
+hr_report *hr_module_report(const hr_module *module) {
+    hr_report *report = report_new(0, module->path);
+    if (report == NULL) return NULL;
+    report_manifest(report, module->manifest);
+    report->generation = module->runtime ? hr_generation(module->runtime) : module->generation;
+    return report;
 }
 
 /* Room for `extra` more changes; report.size is that of the changes there are: report_trim. */
@@ -106,6 +116,10 @@ static bool quarantined(const hr_runtime *runtime, uint64_t content) {
     for (uint32_t i = 0; i < runtime->quarantine_count; i++)
         if (runtime->quarantine[i] == content) return true;
     return false;
+}
+
+bool hr_module_quarantined(const hr_runtime *runtime, const hr_module *module) {
+    return quarantined(runtime, module->manifest->content);
 }
 
 static void quarantine(hr_runtime *runtime, uint64_t content) {
@@ -263,6 +277,7 @@ static hr_status incoming_check(hr_incoming *in, hr_report *report) {
     if (dlinfo(module->handle, RTLD_DI_LINKMAP, &map) != 0 || map == NULL) return differs(report, "the load address");
     module->base = map->l_addr;
     hr_guard_module(module);
+    hr_unload_read(module);
     const hr_patch_module_v1 *exported = (const void *)(module->base + (uintptr_t)manifest->address);
     module->exported = exported;
     if (exported->abi_magic != HR_ABI_MAGIC_V1 || exported->abi_version != HR_ABI_VERSION_V1 ||
@@ -395,6 +410,7 @@ static void incoming_undo(hr_incoming *in, const char *reason) {
     hr_stage_unmap(&in->staged);
     if (in->module) {
         bool finished = finish(in->module);
+        hr_unload_measure(in->module);
         pthread_mutex_lock(&hr.lock);
         list_module(in->module, reason);
         if (!finished) { /* like a module that was replaced: at the next safe point */
@@ -403,6 +419,7 @@ static void incoming_undo(hr_incoming *in, const char *reason) {
         }
         pthread_mutex_unlock(&hr.lock);
         if (!finished) hr_control_wake();
+        else hr_unload_soon();
     } else {
         hr_stage_discard(&in->staged);
         hr_manifest_free(in->manifest);
@@ -465,6 +482,8 @@ static hr_status start_one(hr_transaction *transaction, uint32_t i, hr_report *r
 
 static void transaction_free(hr_transaction *transaction) {
     free(transaction->incoming);
+    if (transaction->assignments) /* freed memory is scanned too: it must not seem to point into a module */
+        explicit_bzero(transaction->assignments, transaction->assignment_count * sizeof *transaction->assignments);
     free(transaction->assignments);
     free(transaction);
 }
@@ -624,24 +643,25 @@ void hr_abort(hr_transaction *transaction) {
 
 /* ---- commit; all of it under hr.lock ---- */
 
-static hr_past *past_place(const hr_slot_info *slot, uint32_t place) {
+hr_past *hr_past_place(const hr_slot_info *slot, uint32_t place) {
     return &hr.past[(size_t)place * hr.capacity + (size_t)(slot - hr.slots)];
 }
 
 static void remember(hr_slot_info *slot) {
-    *past_place(slot, slot->past_next) = (hr_past){slot->module, slot->function};
+    *hr_past_place(slot, slot->past_next) = (hr_past){slot->module, slot->function};
     slot->past_next = (uint16_t)((slot->past_next + 1) % HR_HISTORY);
     if (slot->past_count < HR_HISTORY) slot->past_count++;
 }
 
 /* `back` 1: the newest. */
 static const hr_past *past_at(const hr_slot_info *slot, uint32_t back) {
-    return past_place(slot, (slot->past_next + HR_HISTORY - back) % HR_HISTORY);
+    return hr_past_place(slot, (slot->past_next + HR_HISTORY - back) % HR_HISTORY);
 }
 
 static hr_past take_past(hr_slot_info *slot) {
     hr_past newest = *past_at(slot, 1);
     slot->past_next = (uint16_t)((slot->past_next + HR_HISTORY - 1) % HR_HISTORY);
+    *hr_past_place(slot, slot->past_next) = (hr_past){NULL, NULL}; /* no scan may find it */
     slot->past_count--;
     return newest;
 }
@@ -742,6 +762,7 @@ static void revive(hr_module *module) {
     if (module->retired_at) __atomic_fetch_sub(&hr.retiring, 1, __ATOMIC_SEQ_CST);
     module->retired_at = 0;
     module->state = HR_MODULE_LIVE;
+    hr_blackbox_cost(module, false);
     module->next_live = hr.live;
     hr.live = module;
 }
@@ -952,6 +973,7 @@ static hr_status plan_rollback(hr_rollback_plan *plan, const char *name) {
 
 static void plan_free(hr_rollback_plan *plan) {
     free(plan->modules);
+    if (plan->assignments) explicit_bzero(plan->assignments, plan->assignment_count * sizeof *plan->assignments);
     free(plan->assignments);
     plan->modules = NULL;
     plan->assignments = NULL;
@@ -1181,10 +1203,27 @@ void hr_module_take_back(hr_module *module, hr_status why, const hr_fault *fault
 
 bool hr_module_waiting(void) { return __atomic_load_n(&hr.retiring, __ATOMIC_SEQ_CST) != 0; } /* K6 */
 
+/* Names the thread that a grace period has been waiting for, once; under hr.lock. */
+static void tell_blocked(void) {
+    const hr_box *box = hr.box;
+    if (box->blocked_thread == 0 || box->blocked_since == hr.blocked_told) return;
+    uint64_t waited = (hr_realtime_ns() - box->blocked_since) / 1000000000u;
+    hr_report *report = waited >= HR_BLOCKED_SECONDS ? report_new(0, "") : NULL;
+    if (report == NULL) return;
+    const char *symbol = box->blocked_slot ? hr.slots[box->blocked_slot].symbol : "";
+    snprintf(report->failure.reason, sizeof report->failure.reason, "thread %u has been in %s%s for %llu s: what it may "
+             "run cannot be retired", box->blocked_thread, *symbol ? "slot " : "a frame", symbol,
+             (unsigned long long)waited);
+    hr.blocked_told = box->blocked_since;
+    hr_blackbox_event(HR_EVENT_BLOCKED, report);
+    free(report);
+}
+
 static hr_module *take_quiescent(void) {
     hr_module *found = NULL;
     pthread_mutex_lock(&hr.lock);
     uint64_t quiescent = hr_reclaim_tables();
+    tell_blocked();
     for (hr_module *module = hr.modules; module && !found; module = module->next)
         if (module->retired_at && module->retired_at <= quiescent) found = module;
     if (found) { /* claimed under the lock: a roll back sees either a live module or one that sleeps (M4) */
@@ -1200,15 +1239,14 @@ static hr_module *take_quiescent(void) {
 void hr_module_run_grace(void) {
     for (hr_module *module; hr_module_waiting() && (module = take_quiescent());) {
         run_on_unload(module);
+        hr_unload_measure(module);
+        hr_report *report = hr_module_report(module);
         pthread_mutex_lock(&hr.lock);
-        module->in_hook = false;
+        module->in_hook = false; /* from here on it may be unloaded */
+        if (report) hr_blackbox_event(HR_EVENT_RETIRE, report);
         pthread_mutex_unlock(&hr.lock);
-        hr_report *report = report_new(0, module->path);
-        if (report == NULL) continue;
-        report_manifest(report, module->manifest);
-        report->generation = module->runtime ? hr_generation(module->runtime) : 0;
-        event(HR_EVENT_RETIRE, report);
         free(report);
+        hr_unload_soon();
     }
 }
 

@@ -1,7 +1,7 @@
 /* What is off until a host or a tool asks for it, of the whole process. */
 #include "internal.h"
 
-#define KNOWN (HR_OPTION_GUARD | HR_OPTION_SAMPLE | HR_OPTION_TRIAL)
+#define KNOWN (HR_OPTION_GUARD | HR_OPTION_SAMPLE | HR_OPTION_TRIAL | HR_OPTION_UNLOAD | HR_OPTION_BUDGET)
 
 static void fill_in(hr_options *options) {
     if (options->probation_ms == 0) options->probation_ms = 10000;
@@ -9,6 +9,7 @@ static void fill_in(hr_options *options) {
     if (options->hang_ms == 0) options->hang_ms = 2000;
     if (options->trial_ms == 0) options->trial_ms = 1000;
     if (options->sample_every == 0) options->sample_every = 256;
+    if (options->budget_bytes == 0) options->budget_bytes = UINT64_C(64) << 20;
 }
 
 void hr_options_init(void) { fill_in(&hr.options); }
@@ -21,6 +22,8 @@ static hr_status put(hr_options options) {
     options.flags = hr.options.flags;
     hr.options = options;
     __atomic_store_n(&hr.options.flags, flags, __ATOMIC_RELAXED);
+    hr_blackbox_begin();
+    hr_blackbox_end(); /* writes the budget */
     return hr_sample_switch(flags & HR_OPTION_SAMPLE ? options.sample_every : 0);
 }
 
@@ -38,6 +41,7 @@ hr_status hr_set_options(const hr_options *options) {
     pthread_mutex_lock(&hr.lock);
     status = put(*options);
     pthread_mutex_unlock(&hr.lock);
+    hr_unload_soon();
     return status;
 }
 
@@ -61,6 +65,7 @@ static void take_over(hr_options *to, uint32_t named, const hr_options *from) {
     }
     if (named & HR_OPTION_TRIAL) to->trial_ms = from->trial_ms;
     if (named & HR_OPTION_SAMPLE) to->sample_every = from->sample_every;
+    if (named & HR_OPTION_BUDGET) to->budget_bytes = from->budget_bytes;
 }
 
 hr_status hr_options_change(uint32_t named, const hr_options *options) {
@@ -72,5 +77,6 @@ hr_status hr_options_change(uint32_t named, const hr_options *options) {
     take_over(&changed, named, options);
     status = put(changed);
     pthread_mutex_unlock(&hr.lock);
+    hr_unload_soon();
     return status;
 }

@@ -27,6 +27,7 @@ static void in_child(void) {
     hr_shards_forked();
     hr_module_forked();
     hr_guard_forked();
+    hr_unload_forked();
     hr_control_forked();
     hr_trial_forked();
     if (hr.stage_lock >= 0) close(hr.stage_lock);

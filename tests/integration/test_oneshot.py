@@ -19,7 +19,7 @@ SLOT_KEYS = {
     "swapped_at", "first_called",
     "symbol", "version", "module", "module_version", "build_id", "calls", "calls_on_version", "in_flight", "state",
 }  # fmt: skip
-MODULE_KEYS = {"name", "version", "build_id", "path", "state", "reason"}
+MODULE_KEYS = {"name", "version", "build_id", "path", "state", "reason", "bytes", "resident", "mappings"}
 
 
 def build_id(module: Path) -> str:
@@ -29,7 +29,7 @@ def build_id(module: Path) -> str:
 
 def slots_of(bench: Bench, host: HostProgram) -> Json:
     (found,) = json.loads(bench.call("slots", "--json", "--host", str(host.pid)).out)
-    assert found.keys() == {"host", "generation", "slots", "modules"}
+    assert found.keys() == {"host", "generation", "blocked", "resident", "slots", "modules"}
     assert found["host"] == {"pid": host.pid, "name": host.name}
     assert all(each.keys() == SLOT_KEYS for each in found["slots"])
     assert all(each.keys() == MODULE_KEYS for each in found["modules"])
@@ -198,6 +198,7 @@ def test_slots_count_every_call(bench: Bench) -> None:
     (only,) = told["modules"]
     assert only == {
         "name": "m", "version": 5, "build_id": build_id(module), "path": str(module), "state": "live", "reason": "",
+        "bytes": only["bytes"], "resident": 0, "mappings": 0,
     }  # fmt: skip
     text = bench.call("slots").out
     assert "brief" in text and "fallback" in text and "m v5" in text

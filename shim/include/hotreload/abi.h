@@ -19,6 +19,10 @@
 /* What a call of a slot without any implementation returns; -ENOSYS, as in hotpatch-rs. */
 #define HR_UNRESOLVED -38
 
+/* What a module's optional symbol HOTPATCH_UNLOAD_V1, a uint32_t, may say (patch.h: HR_MODULE_UNLOAD). */
+#define HR_UNLOAD_NEVER 0
+#define HR_UNLOAD_QUIESCENT 1
+
 /* A slot's implementation. Returns a status that the host defines; 0 is success by convention. */
 typedef int32_t (*hr_patch_fn)(void *host_state, const void *input, void *output);
 

@@ -52,9 +52,25 @@ hr_status hr_configure(uint32_t slots);
 
 /* ---- what is off until somebody asks for it ---- */
 
-#define HR_OPTION_GUARD 1 /* swapped slots are on probation: a crash or a hang in the patch is rolled back */
-#define HR_OPTION_SAMPLE 2 /* one call in sample_every is timed */
-#define HR_OPTION_TRIAL 4  /* a forked copy of the host tries a module before it is opened */
+#define HR_OPTION_GUARD 1   /* swapped slots are on probation: a crash or a hang in the patch is rolled back */
+#define HR_OPTION_SAMPLE 2  /* one call in sample_every is timed */
+#define HR_OPTION_TRIAL 4   /* a forked copy of the host tries a module before it is opened */
+#define HR_OPTION_UNLOAD 8  /* modules that back no slot are unmapped once nothing points into them (see below) */
+#define HR_OPTION_BUDGET 16 /* no switch: names budget_bytes in a tool's request */
+
+/* Unloading. A module that backs no slot and that no roll back would bring back (the newest previous one of each slot
+ * stays) is unmapped after its grace period, its on_unload, and a scan of all memory and of every thread's registers
+ * that found no pointer into it; else it is "resident: <what points where>" and looked at again, up to 12 times within
+ * 80 s. Its staged file goes with it, and roll backs that would need it go to the fallback.
+ *
+ * The scan runs in the shim's thread (hr_poll and hr_safepoint where there is none). It takes a real-time signal that
+ * nobody uses, one from the top, for good, and sends it to every thread once or twice: calls that no signal restarts
+ * (poll, nanosleep and the like: signal(7)) return EINTR there. A thread that blocks all signals keeps modules resident.
+ *
+ * It finds pointers to code, data, vtables and literals in stacks, heaps, globals, registers, signal handlers and the C
+ * library's exit lists, jump buffers and thread-specific keys. It cannot find those that are not aligned, packed or
+ * encrypted by anybody else, in the kernel's hands (epoll, timers, io_uring), in another process, or moved by another
+ * thread in the very moment. A module that does such things says HR_MODULE_UNLOAD(HR_UNLOAD_NEVER): patch.h. */
 
 /* Of the whole process; each number 0 stands for its default. Set before the swaps that it is for. */
 typedef struct hr_options {
@@ -65,7 +81,7 @@ typedef struct hr_options {
     uint32_t sample_every;    /* one call in so many of each thread is timed, 256 by default */
     uint32_t trial_ms;        /* how long a trial run waits for a call, and for its end: 1,000 by default */
     uint32_t unused;
-    uint64_t budget_bytes; /* of resident modules, before a warning */
+    uint64_t budget_bytes; /* resident modules in more memory than this are warned about; 64 MiB by default */
     uint64_t reserved[9];
 } hr_options;
 

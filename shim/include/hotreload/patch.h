@@ -64,4 +64,9 @@
  * int32_t function(void *host_state, const void *from, void *to). */
 #define HR_MIGRATION(type, from, to, function) { (type), (from), (to), (function) }
 
+/* Whether this module may be unmapped once it backs no slot and nothing points into it any more, whatever the host's
+ * option says: HR_MODULE_UNLOAD(HR_UNLOAD_QUIESCENT) or HR_MODULE_UNLOAD(HR_UNLOAD_NEVER), outside of any function.
+ * NEVER is for modules that hide pointers to themselves: packed, compressed, or in the kernel's hands. */
+#define HR_MODULE_UNLOAD(when) HR_MODULE_EXPORT const uint32_t HOTPATCH_UNLOAD_V1 = (when);
+
 #endif

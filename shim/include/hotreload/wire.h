@@ -119,7 +119,10 @@ typedef struct hr_box {
     uint32_t blocked_slot;
     uint32_t retired_tables;
     uint64_t blocked_since; /* CLOCK_REALTIME ns */
-    uint64_t resident_modules;
+    uint64_t resident_modules;  /* those that back no slot and are mapped all the same; what they cost: */
+    uint64_t resident_bytes;    /* in memory */
+    uint64_t resident_mappings; /* of the 65,530 or so that a process may have */
+    uint64_t budget_bytes;      /* hr_options */
     uint64_t times_offset; /* hr_box_times, two for each slot */
     uint32_t times_size;
     uint32_t sample_every; /* atomic: one call in so many is timed; 0: none is */
@@ -178,6 +181,9 @@ typedef struct hr_box_module {
     uint64_t generation; /* of the commit that brought it in */
     uint64_t loaded_at;  /* CLOCK_REALTIME ns */
     uint64_t bytes;      /* mapped */
+    uint64_t resident;   /* of those, in memory: measured once it backs no slot */
+    uint32_t mappings;   /* the same */
+    uint32_t unused;
     uint32_t state;      /* HR_MODULE_* */
     uint32_t runtime;
 } hr_box_module;
@@ -190,7 +196,8 @@ typedef struct hr_box_module {
 #define HR_EVENT_UNLOAD 6
 #define HR_EVENT_CRASH 7
 #define HR_EVENT_SERVE 8
-#define HR_EVENT_BLOCKED 9
+#define HR_EVENT_BLOCKED 9 /* a grace period waits for a thread that stays in a slot */
+#define HR_EVENT_BUDGET 11 /* resident modules take more memory than budget_bytes, or too many mappings */
 #define HR_EVENT_FIRST_CALL 10 /* its changes: lines of "symbol<tab>version<tab>CLOCK_REALTIME ns of the first call" */
 
 #define HR_FAULT_NONE 0

@@ -13,6 +13,7 @@ pub(crate) const HR_SAME: i32 = 1;
 pub(crate) const HR_SERVE_POLL: u32 = 1;
 pub(crate) const HR_SERVE_SAFE_POINT: u32 = 2;
 pub(crate) const HR_OPTION_GUARD: u32 = 1;
+pub(crate) const HR_OPTION_UNLOAD: u32 = 8;
 pub(crate) const HR_CHANGE_SWAPPED: u32 = 0;
 pub(crate) const HR_CHANGE_UNDECLARED: u32 = 1;
 pub(crate) const HR_STEPS: usize = 9;

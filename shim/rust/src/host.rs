@@ -37,6 +37,10 @@ pub struct Guard {
 pub struct Options {
     /// A crash or a hang in a patch is rolled back.
     pub guard: Option<Guard>,
+    /// Modules that back no slot are unmapped once nothing points into them any more.
+    pub unload: bool,
+    /// Modules that back no slot and take more memory than so many bytes are warned about; 0 stands for 64 MiB.
+    pub budget_bytes: u64,
 }
 
 /// Replaces all options; they hold from the next swap on.
@@ -44,7 +48,10 @@ pub struct Options {
 /// # Errors
 /// [`Code::Memory`].
 pub fn set_options(options: Options) -> Result<(), Error> {
-    let mut raw = ffi::Options::default();
+    let mut raw = ffi::Options { budget_bytes: options.budget_bytes, ..ffi::Options::default() };
+    if options.unload {
+        raw.flags |= ffi::HR_OPTION_UNLOAD;
+    }
     if let Some(guard) = options.guard {
         raw.flags |= ffi::HR_OPTION_GUARD;
         raw.probation_calls = guard.calls;

@@ -160,6 +160,31 @@ macro_rules! patch_module {
     };
 }
 
+/// Says once in a module whether it may be unmapped when it backs no slot and nothing points into it any more, whatever
+/// the host's option says: `quiescent` or `never`. The latter is for modules that hide pointers to themselves: packed,
+/// or in the kernel's hands.
+///
+/// ```
+/// hotreload::unload_module!(never);
+/// # fn main() {}
+/// ```
+#[macro_export]
+macro_rules! unload_module {
+    (never) => {
+        $crate::unload_module!(@ 0);
+    };
+    (quiescent) => {
+        $crate::unload_module!(@ 1);
+    };
+    (@ $when:literal) => {
+        #[doc(hidden)]
+        #[allow(unsafe_code)]
+        #[used]
+        #[no_mangle]
+        pub static HOTPATCH_UNLOAD_V1: u32 = $when;
+    };
+}
+
 /// The manifest itself; the two macros above differ in how they make its entries.
 #[doc(hidden)]
 #[macro_export]
