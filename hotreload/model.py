@@ -172,6 +172,8 @@ class SlotRecord:
     calls_at_swap: int
     first_called: float = 0.0
     """When this version was called first."""
+    epoch: int = 0
+    """A call that began in this one or later runs this version; an earlier one may run what was before."""
 
     @property
     def unproven(self) -> bool:
@@ -194,6 +196,28 @@ class ModuleRecord:
     """Bytes of it in memory, and..."""
     mappings: int = 0
     """...its mappings: measured once it backs no slot, 0 before."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadRecord:
+    """A thread that calls slots, as the black box describes it."""
+
+    thread: int
+    slot: int
+    """The index of the innermost slot that it is in; 0 for none."""
+    inside: bool
+    """In a slot or a frame."""
+    epoch: int
+    """The epoch in which it entered: see `SlotRecord.epoch`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """The black box that a dead host has left. ``started`` is in seconds since the epoch."""
+
+    path: Path
+    pid: int
+    started: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,11 +31,13 @@ from hotreload.model import (
     Module,
     ModuleRecord,
     Record,
+    Remains,
     Report,
     Residents,
     SlotRecord,
     SlotState,
     Snapshot,
+    ThreadRecord,
     Times,
 )
 
@@ -396,7 +398,8 @@ class Box:
         self._modules: tuple[ModuleRecord, ...] = ()
         self._room = self._count = 0
         lib.hr_box_header(self._reader, self._header)
-        self.host = Host(host.pid, host.name, self._header.started / 1e9, host.version)
+        name = host.name or _text(self._header.name)
+        self.host = Host(host.pid, name, self._header.started / 1e9, host.version or _text(self._header.version_text))
 
     def snapshot(self, now: float, *, alive: bool = True) -> Snapshot:
         """What the box says now. ``now`` is ``time.monotonic()``; ``alive`` tells that the host still runs."""
@@ -432,6 +435,17 @@ class Box:
         count = lib.hr_box_events(self._reader, after, raw, most)
         known = (raw[i] for i in range(count) if raw[i].kind in _EVENTS)
         return int(raw[count - 1].number) if count else after, [(each.origin, self._event(each)) for each in known]
+
+    def threads(self) -> list[ThreadRecord]:
+        """The threads that call slots; those beyond the shards are left out."""
+        raw = ffi.new("hr_box_thread[]", lib.HR_BOX_SHARDS)
+        count = lib.hr_box_threads(self._reader, raw, lib.HR_BOX_SHARDS)
+        return [ThreadRecord(each.thread, each.slot, bool(each.inside), each.epoch) for each in raw[0:count]]
+
+    def program(self) -> tuple[str, str]:
+        """The host's file, and the directory in which it was started."""
+        lib.hr_box_header(self._reader, self._header)
+        return _text(self._header.program), _text(self._header.directory)
 
     def newest_event(self) -> int:
         """The number of the newest event; 0 when there is none."""
@@ -493,6 +507,7 @@ class Box:
             calls_base=raw.calls_base,
             calls_at_swap=raw.calls_at_swap,
             first_called=raw.first_called / 1e9 if raw.first_version == raw.version else 0.0,
+            epoch=raw.epoch,
         )
 
     def _module_record(self, raw: Any) -> ModuleRecord:
@@ -535,6 +550,29 @@ class Box:
             expected=failure.expected if failure else "",
             us={"total": raw.us},
         )
+
+
+def remains() -> list[Remains]:
+    """The black boxes that dead hosts have left, the newest first; removes those that are too old."""
+    raw = ffi.new("hr_remains[]", lib.HR_REMAINS_KEPT)
+    count = lib.hr_remains_list(raw, lib.HR_REMAINS_KEPT)
+    return [Remains(Path(_text(each.path)), each.pid, each.started / 1e9) for each in raw[0:count]]
+
+
+def open_remains(found: Remains) -> Box:
+    """A dead host's black box. Raises HotreloadError (``E-PROTOCOL``), OSError."""
+    fd = os.open(found.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        return Box(fd, Host(found.pid, ""))
+    finally:
+        os.close(fd)
+
+
+def symbol_at(path: Path, address: int) -> str:
+    """What lies at a virtual address of an ELF file: a function, an object, a literal; else the offset."""
+    text = ffi.new("char[]", 160)
+    lib.hr_symbol_at(os.fsencode(path), address, text, 160)
+    return _text(text)
 
 
 def _times(raw: Any) -> Times:

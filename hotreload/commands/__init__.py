@@ -33,6 +33,7 @@ COMMANDS = {
     "history": "List what was swapped and rolled back, across the lives of hosts.",
     "metrics": "Serve slots, versions, swaps, refusals and calls for Prometheus.",
     "inspect": "Check a module without running any of it.",
+    "autopsy": "Tell what a host that died was doing, and which slot to suspect.",
     "doctor": "Check this machine: compilers, kernel, directories, limits.",
     "explain": "Say what a code such as E-ABI means, and what to do.",
     "completions": "Print the script that lets a shell complete names and options.",

@@ -1,16 +1,19 @@
 /* The black box: shared memory in which the host publishes what runs, and its readers.
  *
  * Invariants:
- *  B1  Only the host writes; the descriptor that it hands out is sealed against anybody else's writing.
+ *  B1  Only the host writes; the descriptor that it hands out is sealed against anybody else's writing, or read-only.
  *  B2  Slot and module records change between hr_blackbox_begin and _end only, under hr.lock; box->sequence is odd
  *      meanwhile. Partner of each fence: the one of the same name in read_records. Apart from these, a slot's first
  *      call is stamped by its caller at any time, in two words that are atomic each.
- *  B3  A reader trusts nothing: offsets and sizes are checked once against the block's size (which is sealed), counts
+ *  B3  A reader trusts nothing: offsets and sizes are checked once against the block's size (sealed, or that of our copy), counts
  *      are limited to the capacities found then, strings are terminated in the copy. A host killed inside B2 leaves an
- *      odd sequence; its records are read all the same. */
+ *      odd sequence; its records are read all the same.
+ *  B4  The block outlives the process where it can: a file in memory (remains.c), which no one can seal. A reader maps
+ *      a sealed block only; what might shrink under it, and so kill it, it reads piece by piece into memory of its own. */
 #include "internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,6 +70,10 @@ static void write_header(hr_box *box, const hr_box *planned) {
     *box = *planned;
     box->pid = (uint32_t)getpid();
     box->started = hr_realtime_ns();
+    box->start_ticks = hr_platform_start_ticks(box->pid);
+    ssize_t length = readlink("/proc/self/exe", box->program, sizeof box->program - 1);
+    box->program[length > 0 ? length : 0] = 0;
+    if (getcwd(box->directory, sizeof box->directory) == NULL) box->directory[0] = 0;
     hr_copy_text(box->version_text, sizeof box->version_text, HR_VERSION_TEXT);
 }
 
@@ -91,11 +98,21 @@ static bool descriptor_is_ours(void) {
            info.st_dev == hr.box_device;
 }
 
+/* What readers get shall not be written through. */
+static int read_only(int fd, const char *path) {
+    int other = fd >= 0 && *path ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
+    if (other < 0) return fd;
+    close(fd);
+    return other;
+}
+
 /* A block of its own, at `where` when that is given; private where no shared memory can be had. Null: no memory. */
-static hr_box *new_block(void *where) {
+static hr_box *new_block(void *where, bool lasting) {
     hr_box planned;
     plan(&planned, hr.capacity);
-    int fd = hr_platform_shared_memory(planned.size);
+    hr.box_path[0] = 0;
+    int fd = lasting ? hr_remains_file(hr.box_path, planned.size) : -1;
+    if (fd < 0) fd = hr_platform_shared_memory(planned.size);
     hr_box *box = map_box(where, fd, planned.size);
     if (box == NULL && fd >= 0) {
         close(fd);
@@ -104,12 +121,16 @@ static hr_box *new_block(void *where) {
     }
     if (box == NULL) return NULL;
     write_header(box, &planned);
-    keep_descriptor(fd);
+    keep_descriptor(read_only(fd, hr.box_path));
     return box;
 }
 
+void hr_blackbox_remove(void) {
+    if (hr.box_path[0]) unlink(hr.box_path);
+}
+
 hr_status hr_blackbox_create(void) {
-    hr.box = new_block(NULL);
+    hr.box = new_block(NULL, true);
     return hr.box ? HR_OK : HR_E_MEMORY;
 }
 
@@ -117,7 +138,7 @@ hr_status hr_blackbox_create(void) {
  * once, not when it is served: by then its threads may be counting, and a block cannot be replaced under them. */
 void hr_blackbox_forked(void) {
     if (descriptor_is_ours()) close(hr.box_fd);
-    if (new_block(hr.box) == NULL) abort(); /* or the child would count in its parent's block */
+    if (new_block(hr.box, false) == NULL) abort(); /* or the child would count in its parent's block */
 }
 
 static bool write_all(int fd, const char *bytes, uint64_t size) {
@@ -209,6 +230,7 @@ void hr_blackbox_slot(uint32_t index, bool changed, uint64_t now) {
     if (!changed) return;
     record->generation = slot->runtime ? slot->runtime->generation : 0;
     record->swapped_at = now;
+    record->epoch = (uint32_t)__atomic_load_n(&hr_dispatch.epoch, __ATOMIC_RELAXED) + 1; /* the commit's own, to come */
     record->swaps++;
     if (hr.box->sample_every) hr_sample_version(index, slot->version);
     record->calls_at_swap = calls_of(index) - record->calls_base;
@@ -439,7 +461,8 @@ void hr_blackbox_first_calls(hr_module *module, const uint32_t *indices, uint32_
 /* ---- readers ---- */
 
 struct hr_box_reader {
-    const char *block;
+    char *block;
+    int fd; /* of one that is not sealed: block is a copy, made piece by piece; else -1 */
     uint64_t size;
     hr_box plan; /* offsets, sizes and capacities as they were checked */
 };
@@ -462,6 +485,23 @@ static bool box_valid(const hr_box *box, uint64_t size) {
            array_fits(box, box->shards_offset, box->shard_capacity, box->shard_stride);
 }
 
+/* Nobody can make it smaller. */
+static bool is_sealed(int fd) {
+    int seals = fcntl(fd, F_GET_SEALS);
+    return seals >= 0 && (seals & F_SEAL_SHRINK);
+}
+
+/* Brings a piece up to date; what is missing at the end stays as it was. The kernel copies aligned words whole. */
+static void fetch(const hr_box_reader *reader, uint64_t offset, uint64_t size) {
+    if (reader->fd < 0) return;
+    for (uint64_t done = 0; done < size;) {
+        ssize_t n = pread(reader->fd, reader->block + offset + done, size - done, (off_t)(offset + done));
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return;
+        done += (uint64_t)n;
+    }
+}
+
 hr_status hr_box_open(int fd, hr_box_reader **reader, hr_failure *failure) {
     *reader = NULL;
     struct stat info;
@@ -470,11 +510,17 @@ hr_status hr_box_open(int fd, hr_box_reader **reader, hr_failure *failure) {
     uint64_t size = (uint64_t)info.st_size;
     if (size < HR_BOX_HEADER_SIZE)
         return hr_fail(failure, HR_E_PROTOCOL, NULL, NULL, NULL, "the black box is smaller than its header");
-    void *block = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+    bool sealed = is_sealed(fd);
+    if (!sealed && (!S_ISREG(info.st_mode) || info.st_uid != geteuid() || (info.st_mode & 077) != 0))
+        return hr_fail(failure, HR_E_PROTOCOL, NULL, NULL, NULL, "the black box is neither sealed nor this user's own");
+    void *block = sealed ? mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0)
+                         : mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (block == MAP_FAILED)
         return hr_fail(failure, HR_E_IO, NULL, NULL, NULL, "the black box cannot be mapped: %s", strerror(errno));
+    int own = sealed ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    hr_box_reader *made = NULL, early = {.block = block, .fd = own};
+    fetch(&early, 0, sizeof(hr_box));
     hr_box header = *(const hr_box *)block;
-    hr_box_reader *made = NULL;
     hr_status status = HR_OK;
     if (header.magic != HR_BOX_MAGIC || header.version != HR_BOX_VERSION)
         status = hr_fail(failure, HR_E_PROTOCOL, NULL, NULL, NULL, "the black box has version %u, this tool reads %u",
@@ -485,22 +531,28 @@ hr_status hr_box_open(int fd, hr_box_reader **reader, hr_failure *failure) {
         status = hr_fail(failure, HR_E_MEMORY, NULL, NULL, NULL, "out of memory");
     if (status != HR_OK) {
         munmap(block, size);
+        if (own >= 0) close(own);
         return status;
     }
-    *made = (hr_box_reader){.block = block, .size = size, .plan = header};
+    *made = (hr_box_reader){.block = block, .fd = own, .size = size, .plan = header};
     *reader = made;
     return HR_OK;
 }
 
 void hr_box_close(hr_box_reader *reader) {
     if (reader == NULL) return;
-    munmap((void *)(uintptr_t)reader->block, reader->size);
+    munmap(reader->block, reader->size);
+    if (reader->fd >= 0) close(reader->fd);
     free(reader);
 }
 
 static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
-static const hr_box *live(const hr_box_reader *reader) { return (const hr_box *)reader->block; }
+/* The header, as it is now. */
+static const hr_box *live(const hr_box_reader *reader) {
+    fetch(reader, 0, sizeof(hr_box));
+    return (const hr_box *)reader->block;
+}
 
 static uint32_t count_of(const uint32_t *count, uint32_t capacity) {
     return least(__atomic_load_n(count, __ATOMIC_ACQUIRE), capacity);
@@ -514,12 +566,15 @@ void hr_box_header(const hr_box_reader *reader, hr_box *header) {
     header->shard_count = least(header->shard_count, plan->shard_capacity);
     header->name[HR_NAME_MAX] = 0;
     header->version_text[sizeof header->version_text - 1] = 0;
+    header->program[HR_PATH_SIZE - 1] = 0;
+    header->directory[HR_PATH_SIZE - 1] = 0;
 }
 
 /* Copies records of one moment: again while the sequence is odd or has moved, but not for ever (B3). */
 static void read_records(const hr_box_reader *reader, void *to, const void *from, size_t bytes) {
     for (int tries = 0; tries < 1000; tries++) {
         uint64_t before = __atomic_load_n(&live(reader)->sequence, __ATOMIC_ACQUIRE);
+        fetch(reader, (uint64_t)((const char *)from - reader->block), bytes);
         memcpy(to, from, bytes);
         __atomic_thread_fence(__ATOMIC_ACQUIRE);
         uint64_t after = __atomic_load_n(&live(reader)->sequence, __ATOMIC_RELAXED);
@@ -551,14 +606,33 @@ uint32_t hr_box_modules(const hr_box_reader *reader, hr_box_module *modules, uin
     return count;
 }
 
+/* A thread's shard with so many of its counters. */
+static const hr_shard *shard_of(const hr_box_reader *reader, uint32_t number, uint32_t counters) {
+    uint64_t offset = reader->plan.shards_offset + number * reader->plan.shard_stride;
+    fetch(reader, offset, offsetof(hr_shard, calls) + counters * sizeof(uint64_t));
+    return (const hr_shard *)(reader->block + offset);
+}
+
+uint32_t hr_box_threads(const hr_box_reader *reader, hr_box_thread *threads, uint32_t count) {
+    uint32_t shards = count_of(&live(reader)->shard_count, reader->plan.shard_capacity), got = 0;
+    for (uint32_t s = 0; s < shards && got < count; s++) {
+        const hr_shard *shard = shard_of(reader, s, 0);
+        uint32_t thread = __atomic_load_n(&shard->thread, __ATOMIC_RELAXED);
+        uint32_t active = __atomic_load_n(&shard->active, __ATOMIC_RELAXED);
+        if (thread == 0) continue;
+        uint32_t slot = active > HR_ACTIVE_FRAME && active - 1 < reader->plan.slot_capacity ? active - 1 : 0;
+        threads[got++] = (hr_box_thread){thread, slot, active != 0, (uint32_t)shard->epoch};
+    }
+    return got;
+}
+
 uint32_t hr_box_calls(const hr_box_reader *reader, uint64_t *calls, uint32_t *in_flight, uint32_t count) {
     count = least(count, reader->plan.slot_capacity);
     if (calls) memset(calls, 0, count * sizeof *calls);
     if (in_flight) memset(in_flight, 0, count * sizeof *in_flight);
     uint32_t shards = count_of(&live(reader)->shard_count, reader->plan.shard_capacity);
     for (uint32_t s = 0; s < shards; s++) {
-        const hr_shard *shard =
-            (const hr_shard *)(reader->block + reader->plan.shards_offset + s * reader->plan.shard_stride);
+        const hr_shard *shard = shard_of(reader, s, calls ? count : 0);
         if (calls)
             for (uint32_t i = 0; i < count; i++) calls[i] += __atomic_load_n(&shard->calls[i], __ATOMIC_RELAXED);
         uint32_t active = __atomic_load_n(&shard->active, __ATOMIC_RELAXED);
@@ -594,6 +668,7 @@ static hr_times times_in(const hr_box_times *bank, uint64_t version) {
 uint32_t hr_box_times_of(const hr_box_reader *reader, const hr_box_slot *slots, hr_times *times, uint32_t count) {
     if (__atomic_load_n(&live(reader)->sample_every, __ATOMIC_RELAXED) == 0) return 0;
     count = least(count, reader->plan.slot_capacity);
+    fetch(reader, reader->plan.times_offset, 2 * (uint64_t)count * sizeof(hr_box_times));
     const hr_box_times *banks = (const hr_box_times *)(reader->block + reader->plan.times_offset);
     for (uint32_t i = 0; i < count; i++) {
         uint64_t version = slots[i].version;
@@ -626,9 +701,11 @@ uint32_t hr_box_events(const hr_box_reader *reader, uint64_t after, hr_event *ev
     uint32_t got = 0;
     for (uint64_t number = newest - left + 1; left > 0 && got < count; number++, left--) {
         const hr_event *from = &ring[(number - 1) % capacity];
+        fetch(reader, (uint64_t)((const char *)from - reader->block), sizeof *from);
         if (__atomic_load_n(&from->number, __ATOMIC_ACQUIRE) != number) continue;
         events[got] = *from;
         __atomic_thread_fence(__ATOMIC_ACQUIRE);
+        fetch(reader, (uint64_t)((const char *)from - reader->block), sizeof from->number);
         if (__atomic_load_n(&from->number, __ATOMIC_RELAXED) != number) continue;
         events[got].number = number;
         terminate(&events[got++]);

@@ -585,6 +585,7 @@ hr_status hr_serve(hr_runtime *runtime, const char *name, uint32_t flags, hr_fai
     if (status != HR_OK) return status;
     remove_dead(directory);
     hr_stage_remove_stale();
+    hr_remains_clean();
     if (control.wake < 0) __atomic_store_n(&control.wake, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), __ATOMIC_RELEASE);
     if (control.wake < 0)
         return hr_fail(failure, HR_E_IO, strerror(errno), NULL, "raise ulimit -n",

@@ -160,6 +160,7 @@ typedef struct hr_global {
     hr_module *recorded[HR_BOX_MODULES]; /* whose the box's module records are */
     uint32_t next_record;                /* to be given out again, once all have been */
     int box_fd; /* -1: private memory, because shared memory could not be had */
+    char box_path[HR_PATH_SIZE]; /* where it can be found after our death; empty: nowhere */
     uint64_t box_device, box_inode; /* what box_fd was opened as: a daemon may close every descriptor it finds */
     uint32_t owner; /* the pid that this state belongs to */
     hr_runtime *served;   /* written under lock, read atomically */
@@ -262,6 +263,7 @@ uint64_t hr_reclaim_tables(void);
 /* blackbox.c */
 hr_status hr_blackbox_create(void); /* sets hr.box and hr.box_fd */
 void hr_blackbox_forked(void);             /* in the child: the same address, its own, empty */
+void hr_blackbox_remove(void); /* at exit: there is nothing to find out */
 hr_status hr_blackbox_share(hr_failure *failure); /* makes sure that box_fd is the block's */
 void hr_blackbox_begin(void); /* records change from here; under lock */
 void hr_blackbox_end(void);
@@ -317,8 +319,9 @@ void hr_unload_read(hr_module *module); /* what it says about itself, once it is
 void hr_unload_measure(hr_module *module); /* not under lock */
 void hr_unload_forked(void); /* in the child */
 
-/* symbols.c */
-void hr_symbol_at(const char *path, uint64_t address, char *text, uint32_t size); /* never fails: an offset at least */
+/* remains.c */
+int hr_remains_file(char *path, uint64_t size); /* a file for the box that outlives the process; -1: none can be had */
+void hr_remains_clean(void);
 
 /* control.c */
 extern __thread uint32_t hr_origin; /* whose request this thread serves: hr_event.origin; 0: the host itself */
@@ -350,6 +353,8 @@ int32_t hr_platform_call(hr_return_point *point, hr_patch_fn function, void *sta
 void hr_platform_return(void *context, const hr_return_point *point, int32_t result);
 bool hr_platform_file_fits(uint64_t size); /* false: writing so much would raise SIGXFSZ */
 int hr_platform_shared_memory(uint64_t size);
+bool hr_platform_in_memory(const char *directory); /* writing to a file there never waits for a disk */
+uint64_t hr_platform_start_ticks(uint32_t pid); /* 0: there is no such process, or it is dead */
 void hr_platform_seal(int fd);
 /* 1: no writer has it; 0: one has; -1: leases do not serve here. */
 int hr_platform_no_writer(int fd);

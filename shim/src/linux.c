@@ -4,15 +4,20 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <linux/membarrier.h>
 #include <elf.h>
 #include <link.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -192,6 +197,27 @@ int hr_platform_shared_memory(uint64_t size) {
         return -1;
     }
     return fd;
+}
+
+bool hr_platform_in_memory(const char *directory) {
+    struct statfs info;
+    return statfs(directory, &info) == 0 && (info.f_type == TMPFS_MAGIC || info.f_type == RAMFS_MAGIC);
+}
+
+uint64_t hr_platform_start_ticks(uint32_t pid) {
+    char path[32], text[1024];
+    snprintf(path, sizeof path, "/proc/%u/stat", pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return 0;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (n <= 0) return 0;
+    text[n] = 0;
+    const char *at = strrchr(text, ')'); /* the name before it may hold anything */
+    if (at == NULL || at[1] != ' ' || at[2] == 'Z' || at[2] == 'X') return 0;
+    at += 2; /* the third field; the 22nd is wanted */
+    for (int field = 3; field < 22 && at; field++) at = strchr(at + 1, ' ');
+    return at ? strtoull(at, NULL, 10) : 0;
 }
 
 void hr_platform_seal(int fd) {

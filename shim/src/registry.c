@@ -43,6 +43,7 @@ static void at_exit(void) {
     if (hr.owner != (uint32_t)getpid()) return; /* vfork, or a raw fork */
     hr_control_exit();
     hr_stage_cleanup();
+    hr_blackbox_remove();
 }
 
 /* Zeroed, on a boundary of 64 bytes, never freed. Not aligned_alloc, whose memory would have to be touched to zero it. */

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,11 +81,13 @@ class Bench:
 
     @contextmanager
     def host(self) -> Iterator[Host]:
-        with tempfile.TemporaryDirectory(prefix="hr-") as home:
-            with Program([self.keeper], {"XDG_RUNTIME_DIR": home, "XDG_STATE_HOME": home}) as program:
-                program.ask("call")  # it serves by now
-                with Link(Path(home) / "hotreload" / f"{program.pid}.sock") as link:
-                    yield Host(program, link)
+        with ExitStack() as stack:
+            home = stack.enter_context(tempfile.TemporaryDirectory(prefix="hr-"))
+            environment = {"XDG_RUNTIME_DIR": home, "XDG_STATE_HOME": home}
+            program = stack.enter_context(Program([self.keeper], environment))
+            program.ask("call")  # it serves by now
+            link = stack.enter_context(Link(Path(home) / "hotreload" / f"{program.pid}.sock"))
+            yield Host(program, link)
 
 
 def memory_with_unloading(bench: Bench, reloads: int) -> None:
@@ -115,7 +117,9 @@ def growth_and_calls_without(bench: Bench, kept: int) -> None:
         many = statistics.median(host.ask("calls")["ns"] for _ in range(5))
         print(f"unloading off, {kept} reloads")
         print(f"  growth per reload: {(after - before) / kept:.1f} KiB of the process", end="")
-        print(f"; {cost.bytes / 1024 / cost.modules:.1f} KiB and {cost.mappings / cost.modules:.1f} mappings of modules")
+        print(
+            f"; {cost.bytes / 1024 / cost.modules:.1f} KiB and {cost.mappings / cost.modules:.1f} mappings of modules"
+        )
         print(f"  a call: {none:.2f} ns with 1 resident version, {many:.2f} ns with {cost.modules}, ", end="")
         print(f"{many / none:.2f} x", flush=True)
 

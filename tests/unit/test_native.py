@@ -288,7 +288,7 @@ def test_events(host: PythonHost, build_module: Callable[..., Path], tmp_path: P
 
 
 DAMAGE = """
-import mmap, os, random, sys
+import fcntl, mmap, os, random, sys
 from hotreload import native
 from hotreload._shim import ffi
 from hotreload.errors import HotreloadError
@@ -301,14 +301,18 @@ slots = ffi.cast("hr_box *", ffi.from_buffer(whole)).slots_offset
 events = ffi.cast("hr_box *", ffi.from_buffer(whole)).events_offset
 refused = read = 0
 for _ in range(400):
-    copy = os.memfd_create("box")
+    copy = os.memfd_create("box", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.fchmod(copy, 0o600)
     os.ftruncate(copy, chance.choice((size, size, size, size // 2, 4096, 5000)))
+    if chance.random() < 0.5:  # mapped by the reader; otherwise copied
+        fcntl.fcntl(copy, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
     os.pwrite(copy, whole, 0)
     if os.fstat(copy).st_size == size:
         for at, length in ((slots, 1024), (events, 16384)):
             os.pwrite(copy, os.pread(fd, length, at), at)
     def damage(box):
-        at = chance.randrange(ffi.sizeof("hr_box") // 4) * 4 if box is None else slots + chance.randrange(256) * 4
+        head = ffi.offsetof("hr_box", "program") // 4
+        at = chance.randrange(head) * 4 if box is None else slots + chance.randrange(256) * 4
         if chance.random() < 0.2:
             at = events + chance.randrange(4096) * 4
         if at + 4 <= os.fstat(copy).st_size:

@@ -128,6 +128,9 @@ typedef struct hr_box {
     uint32_t sample_every; /* atomic: one call in so many is timed; 0: none is */
     char name[HR_NAME_MAX + 1];
     char version_text[32]; /* of the shim */
+    uint64_t start_ticks;  /* of the process, as the system counts: tells it from a later one with its pid */
+    char program[HR_PATH_SIZE];   /* its file, */
+    char directory[HR_PATH_SIZE]; /* and where it was started */
 } hr_box;
 
 #define HR_HOST_STARTING 0
@@ -151,7 +154,7 @@ typedef struct hr_box_slot {
     uint32_t module;        /* 1 + index of the module record; 0: the fallback, or nothing */
     uint32_t state;         /* HR_SLOT_* */
     uint32_t runtime;
-    uint32_t reserved;
+    uint32_t epoch;         /* a call that began in this one, or later, runs this version; an earlier one may not */
     uint64_t first_version; /* atomic: the newest version that has been called, */
     uint64_t first_called;  /* atomic: and when it first was, CLOCK_REALTIME ns; 0: none was */
     uint64_t spare[6]; /* whole cache lines: what a commit changes of a record, from version to runtime, fills one */
@@ -268,8 +271,36 @@ typedef struct hr_times {
 /* Of slot index i < count: times[2 * i] of its newest version, times[2 * i + 1] of the one before; zeros where no call was
  * sampled. Returns how many slots; 0 while the host does not sample. */
 uint32_t hr_box_times_of(const hr_box_reader *reader, const hr_box_slot *slots, hr_times *times, uint32_t count);
+
+/* The threads that call slots, up to `count`, those beyond the shards left out. Returns how many. */
+typedef struct hr_box_thread {
+    uint32_t thread;
+    uint32_t slot;   /* the innermost that it is in; 0: none */
+    uint32_t inside; /* 1: in a slot or a frame */
+    uint32_t epoch;  /* in which it began: hr_box_slot.epoch */
+} hr_box_thread;
+uint32_t hr_box_threads(const hr_box_reader *reader, hr_box_thread *threads, uint32_t count);
+
 /* Events after number `after`, oldest first; those that the ring has lost are left out. Returns how many. */
 uint32_t hr_box_events(const hr_box_reader *reader, uint64_t after, hr_event *events, uint32_t count);
+
+/* ---- the boxes of hosts that have died ---- */
+
+#define HR_REMAINS_KEPT 5
+
+/* A served host's box that outlived it. Open it and hand it to hr_box_open. */
+typedef struct hr_remains {
+    char path[HR_PATH_SIZE];
+    uint64_t started; /* CLOCK_REALTIME ns */
+    uint32_t pid;
+    uint32_t reserved;
+} hr_remains;
+
+/* The newest HR_REMAINS_KEPT at most, the newest first; removes what is older. Returns how many. */
+uint32_t hr_remains_list(hr_remains *list, uint32_t count);
+
+/* The function, object or literal of an ELF file at a virtual address in it; an offset where none is known. */
+void hr_symbol_at(const char *path, uint64_t address, char *text, uint32_t size);
 
 /* ---- edge helpers shared by hosts and tools ---- */
 

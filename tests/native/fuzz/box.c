@@ -9,22 +9,25 @@
 #include <hotreload/hotreload.h>
 #include <hotreload/wire.h>
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define RECORDS 64u
 
 static int memory = -1;
 
-void fuzz_start(void) {
-    memory = memfd_create("fuzz", MFD_CLOEXEC);
-    if (memory < 0) abort();
-}
+void fuzz_start(void) {}
 
+/* Of an even size sealed, so that the reader maps it; of an odd one not, so that it copies. */
 static void fill(const uint8_t *bytes, size_t size) {
-    if (ftruncate(memory, 0) != 0 || ftruncate(memory, (off_t)size) != 0) abort();
+    if (memory >= 0) close(memory);
+    memory = memfd_create("fuzz", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (memory < 0 || fchmod(memory, 0600) != 0 || ftruncate(memory, (off_t)size) != 0) abort();
+    if (size % 2 == 0 && fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK) != 0) abort();
     if (size && pwrite(memory, bytes, size, 0) != (ssize_t)size) abort();
 }
 
