@@ -11,6 +11,7 @@
 typedef struct hr_target {
     hr_module *module;
     uintptr_t start, end;              /* its span of addresses */
+    uint32_t mappings;
     uintptr_t record, record_end;      /* the loader's own record of it */
     uintptr_t strings, strings_end;    /* its dynamic string table */
     uint64_t hits;
@@ -87,8 +88,10 @@ bool hr_platform_each_page(const hr_memory *memory, bool down, void *stack, size
                            void *data);
 /* Code that only the kernel knows the address of: visit(data, address, what). */
 void hr_platform_each_handler(void (*visit)(void *data, uintptr_t address, const char *what), void *data);
-/* What the mappings between two addresses cost. */
-hr_cost hr_platform_cost(uintptr_t start, uintptr_t end);
+/* Keeps addresses that have become free from being used again, at no cost but theirs. */
+void hr_platform_reserve(uintptr_t start, uintptr_t end);
+/* How many bytes between two addresses are in memory. */
+uint64_t hr_platform_resident(uintptr_t start, uintptr_t end);
 
 /* What reads memory as it is: other threads write to it meanwhile, and sanitizers would count its poisoned parts. */
 #if defined(__clang__)

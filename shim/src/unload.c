@@ -9,6 +9,8 @@
  *      nobody can find it meanwhile.
  *  U4  dlclose may do nothing, and may do it later, at somebody else's dlclose: whoever is still there afterwards is
  *      opened again, so that nothing but this file ever unmaps it.
+ *  U6  The addresses of an unloaded module are never used again: what is left of it in freed memory, of the loader's for
+ *      instance, would seem to point into the next one, and a pointer that no scan can see would find other code there.
  *  U5  Scans run in the control thread; in a host without it, where the host polls or has its safe point. Never in a
  *      caller. One at a time. */
 #include "scan.h"
@@ -130,6 +132,10 @@ static void read_dynamic(const hr_module *module, const ElfW(Dyn) *entry, hr_tar
     target->strings_end = target->strings + (target->strings ? size : 0);
 }
 
+static uintptr_t file_end(const struct dl_phdr_info *info, const ElfW(Phdr) *segment) {
+    return (info->dlpi_addr + segment->p_vaddr + segment->p_filesz + 4095) & ~(uintptr_t)4095;
+}
+
 static int read_segments(struct dl_phdr_info *info, size_t size, void *data) {
     hr_target *target = data;
     (void)size;
@@ -141,7 +147,9 @@ static int read_segments(struct dl_phdr_info *info, size_t size, void *data) {
         uintptr_t end = (info->dlpi_addr + segment->p_vaddr + segment->p_memsz + 4095) & ~(uintptr_t)4095;
         if (segment->p_type == PT_DYNAMIC)
             read_dynamic(target->module, (const void *)(info->dlpi_addr + segment->p_vaddr), target);
+        if (segment->p_type == PT_GNU_RELRO) target->mappings++; /* the loader splits what it protects off */
         if (segment->p_type != PT_LOAD) continue;
+        target->mappings += 1 + (file_end(info, segment) < end); /* what has no file behind it is one more */
         if (start < target->start) target->start = start;
         if (end > target->end) target->end = end;
     }
@@ -189,7 +197,8 @@ static void tell_budget(const hr_module *module) {
 void hr_unload_measure(hr_module *module) {
     hr_target target = {.module = module};
     hr_cost cost = {0};
-    if (dl_iterate_phdr(read_segments, &target) != 0) cost = hr_platform_cost(target.start, target.end);
+    if (dl_iterate_phdr(read_segments, &target) != 0)
+        cost = (hr_cost){target.end - target.start, hr_platform_resident(target.start, target.end), target.mappings};
     pthread_mutex_lock(&hr.lock);
     hr_blackbox_begin();
     hr_blackbox_cost(module, false);
@@ -273,6 +282,7 @@ static void end(const hr_target *target) {
         stays(target, "dlclose did nothing (NODELETE, unique symbols or TLS destructors)", "", true);
         return;
     }
+    hr_platform_reserve(target->start, target->end); /* U6 */
     pthread_mutex_lock(&hr.lock);
     module->state = HR_MODULE_UNLOADED;
     hr_blackbox_begin();
