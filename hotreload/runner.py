@@ -160,6 +160,7 @@ class Runner:
         self._dirty = True
         self._offered = False
         """A transaction was begun in this turn."""
+        self._switch_seconds = sys.getswitchinterval()
         self._waiting: list[Flag] = []
         """Whom to tell when nothing is under way; see `wait`."""
         self.state = State(
@@ -200,6 +201,7 @@ class Runner:
     # ---- start and end ----
 
     def _begin(self) -> None:
+        self._switch_seconds = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_SECONDS)
         if self._options.command and not self._options.build:
             self._start_host()
@@ -293,6 +295,7 @@ class Runner:
         self._publish()
         self._reporter.close()
         self._copies.close()
+        sys.setswitchinterval(self._switch_seconds)  # a notebook goes on without us
 
     def _tell_last(self) -> None:
         """What was swapped while the session was asked to end is told all the same."""

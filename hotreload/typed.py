@@ -28,6 +28,7 @@ from hotreload.signature import Scalar, Signature, Struct, parse
 
 Function = Callable[..., Any]
 _FAILED = -1
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def slot(
@@ -78,7 +79,9 @@ def signature_header(wanted: TypedSlot | str) -> str:
 
 
 def _check_parameters(function: Function, signature: Signature) -> None:
-    names = list(inspect.signature(function).parameters)
+    parameters = inspect.signature(function).parameters
+    # "*" as in the function's own list: what has to be passed by name is no parameter of a C function.
+    names = [f"{'*' * (each.kind not in _POSITIONAL)}{name}" for name, each in parameters.items()]
     wanted = [each.name for each in signature.parameters]
     if names != wanted:
         raise HotreloadError(

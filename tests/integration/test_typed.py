@@ -175,6 +175,9 @@ def test_the_parameters_are_the_functions(runtime: Runtime) -> None:
     with pytest.raises(HotreloadError, match="not those of <lambda>") as raised:
         hotreload.slot("a", signature=STEP, runtime=runtime)(lambda x, dt, v: 0)
     assert (raised.value.found, raised.value.expected) == ("x, v, dt", "x, dt, v")
+    with pytest.raises(HotreloadError, match="not those of <lambda>") as raised:
+        hotreload.slot("a", signature=STEP, runtime=runtime)(lambda x, v, *, dt: 0)
+    assert raised.value.expected == "x, v, *dt"
     assert runtime.list_symbols() == []
 
 

@@ -136,9 +136,8 @@ def test_everything_compiles(
     compiler: str, standard: str, defines: tuple[str, ...], tmp_path: Path, require_tool: RequireTool
 ) -> None:
     text = "#include <hotreload/hotreload.hpp>\n" + EVERYTHING
-    for level in ("-O0", "-O2"):
-        done = compile_(require_tool(compiler), tmp_path, text, f"-std={standard}", level, *defines, "-c")
-        assert done.returncode == 0, done.stderr
+    done = compile_(require_tool(compiler), tmp_path, text, f"-std={standard}", "-O2", *defines, "-c")
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
