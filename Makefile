@@ -68,6 +68,10 @@ bench: $(INSTALLED) ## Measure calls, latency and start-up, as ratios within thi
 		echo; echo "== $$script"; $(BIN)/python $$script; \
 	done
 
+.PHONY: bad-patches
+bad-patches: $(INSTALLED) ## Load forty bad patches into hosts, with the guard, on trial, and without; prints what happened
+	$(BIN)/python tests/bench/bad_patches.py
+
 .PHONY: bench-peers
 bench-peers: $(INSTALLED) ## Measure published peers beside us; writes tests/bench/RESULTS.md (8 minutes, wants cargo)
 	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || \

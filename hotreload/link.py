@@ -6,10 +6,11 @@ import os
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-from hotreload import native
+from hotreload import native, symbols
 from hotreload.errors import HotreloadError, NoHost
 from hotreload.model import Host, HostOptions, Record, Snapshot
 
@@ -127,7 +128,7 @@ class Link:
         while self._events_seen != before:
             before = self._events_seen
             self._events_seen, events = self._box.events(before)
-            found += [record for origin, record in events if origin != self.client]
+            found += [_located(record) for origin, record in events if origin != self.client]
         return found
 
     def rewind(self) -> None:
@@ -200,6 +201,16 @@ class Link:
             reason = f"the host did not answer within {self._patience:.0f} s"
             return NoHost("E-HOST-GONE", reason, fix="see whether it is stopped, or stuck in a module's on_load")
         return NoHost("E-HOST-GONE", "the host has exited", fix="start the host again")
+
+
+def _located(record: Record) -> Record:
+    """With the source line of a fault, looked up here: the host has other things to do."""
+    fault = record.fault
+    if fault is None or fault.offset == 0:
+        return record
+    at = symbols.locate(Path(fault.staged), fault.offset)
+    reason = f"{record.reason} ({at})" if at else record.reason
+    return replace(record, reason=reason, fault=replace(fault, at=at))
 
 
 def _connect(path: Path, patience: float) -> socket.socket:

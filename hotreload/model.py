@@ -323,6 +323,27 @@ class EventKind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Fault:
+    """What the guard caught."""
+
+    signal: str
+    """``"SIGSEGV"``; empty for a hang."""
+    function: str
+    """The slot's symbol, or the hook."""
+    thread: int
+    address: int = 0
+    """That the instruction wanted; 0: not known."""
+    offset: int = 0
+    """The instruction's, or its caller's, in the module's file; 0: not known."""
+    restored: int = 0
+    """Bytes of state that were restored."""
+    staged: str = ""
+    """The file that ran."""
+    at: str = ""
+    """``"counter.c:12 in add"``; empty until it was looked up, and where nothing tells."""
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """One thing that happened, as every reporter shows it. ``time`` is in seconds since the epoch (UTC)."""
 
@@ -342,6 +363,7 @@ class Record:
     """The host's own copy of a module that it swapped in, where that is known."""
     problems: tuple[Problem, ...] = ()
     """Of a build."""
+    fault: Fault | None = None
 
 
 class WatchMode(Enum):

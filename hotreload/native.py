@@ -7,6 +7,7 @@ second time. All calls release the GIL.
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from hotreload.model import (
     Entry,
     EventKind,
     Failure,
+    Fault,
     Host,
     HostOptions,
     Manifest,
@@ -549,7 +551,18 @@ class Box:
             found=failure.found if failure else "",
             expected=failure.expected if failure else "",
             us={"total": raw.us},
+            fault=self._fault(raw.fault, raw.content) if raw.fault.kind != lib.HR_FAULT_NONE else None,
         )
+
+    def _fault(self, raw: Any, content: int) -> Fault:
+        lib.hr_box_header(self._reader, self._header)
+        self._read_records()  # the module may be newer than the last snapshot
+        staged = next((each.staged for each in self._modules if each.module.content == content), "")
+        try:
+            name = signal.Signals(raw.signal).name
+        except ValueError:
+            name = f"signal {raw.signal}" if raw.signal else ""
+        return Fault(name, _text(raw.symbol), raw.thread, raw.address, raw.offset, raw.restored, staged)
 
 
 def remains() -> list[Remains]:

@@ -753,6 +753,8 @@ class _Draft:
                 self.put(rollbacks=self.state.rollbacks + 1)
                 if module:
                     self._take_back(module.content)
+                if record.kind is EventKind.CRASH:
+                    self.put(rejection=record)
             self.show(record)
 
     # ---- transactions ----

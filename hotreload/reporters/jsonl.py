@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from hotreload.model import Change, ChangeKind, EventKind, Problem, Record
+from hotreload.model import Change, ChangeKind, EventKind, Fault, Problem, Record
 from hotreload.reporters.pipe import silence
 from hotreload.reporters.wording import failure_code
 
@@ -65,6 +65,7 @@ def as_object(record: Record) -> dict[str, Any]:
         "fix": record.fix,
         "us": dict(record.us),
         "problems": [_problem(item) for item in record.problems],
+        "fault": record.fault and _fault(record.fault),
     }
     return {key: value for key, value in everything.items() if value}
 
@@ -84,6 +85,18 @@ def _slot(change: Change) -> dict[str, Any]:
     """A slot that did not simply change says so: ``"undeclared": true`` or ``"kept": true``."""
     item: dict[str, Any] = {"symbol": change.symbol, "from": change.before, "to": change.after}
     return item if change.kind is ChangeKind.SWAPPED else {**item, change.kind.value: True}
+
+
+def _fault(fault: Fault) -> dict[str, Any]:
+    everything = {
+        "signal": fault.signal,
+        "function": fault.function,
+        "at": fault.at,
+        "thread": fault.thread,
+        "address": fault.address,
+        "restored": fault.restored,
+    }
+    return {key: value for key, value in everything.items() if value}
 
 
 def rfc3339(when: float) -> str:

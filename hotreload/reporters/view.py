@@ -613,11 +613,11 @@ def _rejection_pane(scene: Scene, inner: int) -> Pane | None:
     if rejection is None:
         return None
     code = failure_code(rejection)
-    title: list[Run] = [("bad", f"✗ {_rejected_name(rejection)} rejected, {outcome(rejection)}")]
+    title: list[Run] = [("bad", f"✗ {_rejected_name(rejection)} {_verdict(rejection)}, {outcome(rejection)}")]
     when = f"{clock(rejection.time)}, {scene.ago(rejection.time)}"
     note: list[Run] = [("bad", code), ("frame.bad", " · "), ("", when)]
     if inner < 70:
-        title = [("bad", f"✗ {_rejected_name(rejection)} rejected")]
+        title = [("bad", f"✗ {_rejected_name(rejection)} {_verdict(rejection)}")]
         note = [("bad", code)]
     lines = _rejection_lines(scene, rejection, inner)
     least = min(4, len(lines))
@@ -626,6 +626,12 @@ def _rejection_pane(scene: Scene, inner: int) -> Pane | None:
         return lines if rows >= len(lines) else _rejection_brief(rejection, inner, rows)
 
     return Pane(title, note, 1, least, len(lines), len(lines), draw, "frame.bad")
+
+
+def _verdict(record: Record) -> str:
+    if record.kind is not EventKind.CRASH:
+        return "rejected"
+    return "hung" if record.code == "E-HANG" else "crashed"
 
 
 def _rejected_name(rejection: Record) -> str:

@@ -148,14 +148,15 @@ static bool inside(const hr_text *text, uintptr_t address) {
            address < __atomic_load_n(&text->end, __ATOMIC_RELAXED);
 }
 
-/* The module's instruction that faulted, or that called what faulted: the innermost word on the stack that points into
- * the module's code. The stack is this thread's, and between the two addresses all of it is mapped. */
+/* The module's instruction that faulted, or that called what faulted: the innermost word on the stack that points behind
+ * a call in the module's code. The stack is this thread's, and between the two addresses all of it is mapped. */
 static uintptr_t culprit(const hr_module *module, const guard_frame *frame, void *context) {
     uintptr_t at = hr_platform_program_counter(context), stack = hr_platform_stack_pointer(context);
     if (module == NULL || inside(&module->text, at)) return at;
     uintptr_t end = frame->point.stack;
     for (stack &= ~(uintptr_t)7; stack < end && end - stack < 65536; stack += 8)
-        if (inside(&module->text, *(const uintptr_t *)stack - 1)) return *(const uintptr_t *)stack - 1;
+        if (inside(&module->text, *(const uintptr_t *)stack - 8) && hr_platform_follows_call(*(const uintptr_t *)stack))
+            return *(const uintptr_t *)stack - 1;
     return 0;
 }
 
@@ -189,7 +190,7 @@ static void park_foreign(int signal, const siginfo_t *info, void *context) {
         hr_module *module = __atomic_load_n(&guard.text_owners[i], __ATOMIC_ACQUIRE);
         if (module == NULL || !inside(&guard.texts[i], at)) continue;
         hr_fault fault = {.signal = signal, .thread = hr_platform_thread_id(), .address = (uintptr_t)info->si_addr,
-                          .offset = at - module->base, .kind = HR_FAULT_THREAD};
+                          .offset = at - module->base, .kind = HR_FAULT_THREAD, .symbol = "a thread of its own"};
         condemn(module, HR_E_CRASH, &fault);
         for (;;) pause();
     }
@@ -265,12 +266,24 @@ static void on_hang(int signal, siginfo_t *info, void *context) {
     errno = saved;
 }
 
+/* A handler of a module on probation is no handler of the host's. */
+static bool is_a_patchs(const struct sigaction *action) {
+    uintptr_t handler = action->sa_flags & SA_SIGINFO ? (uintptr_t)action->sa_sigaction : (uintptr_t)action->sa_handler;
+    for (size_t i = 0; i < sizeof guard.texts / sizeof guard.texts[0]; i++)
+        if (__atomic_load_n(&guard.text_owners[i], __ATOMIC_ACQUIRE) && inside(&guard.texts[i], handler)) return true;
+    return false;
+}
+
 /* Ours is the outermost handler; what the host has installed since is the one before it. */
 static void take_signal(size_t number) {
     struct sigaction now, ours = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
     sigemptyset(&ours.sa_mask);
     if (sigaction(SIGNALS[number], NULL, &now) != 0) return;
     if ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == on_fault) return;
+    if (is_a_patchs(&now)) {
+        sigaction(SIGNALS[number], &ours, NULL);
+        return;
+    }
     uint32_t count = guard.before_count[number];
     if (count == HANDLERS_KEPT) { /* the oldest but the first goes */
         for (uint32_t i = 1; i + 1 < count; i++) guard.before[number][i] = guard.before[number][i + 1];
@@ -363,7 +376,7 @@ void hr_guard_leave(void) {
 /* ---- guarded calls ---- */
 
 /* G6. Frames further in are dead too: their states are restored first. */
-static void tidy_up(guard_thread *thread, uint32_t depth) {
+__attribute__((cold, noinline)) static void tidy_up(guard_thread *thread, uint32_t depth) {
     guard_frame *frame = &thread->frames[depth];
     hr_shard *shard = hr_shards_own();
     for (uint32_t i = thread->depth; i-- > depth;) {
@@ -387,16 +400,17 @@ static inline int32_t call_in(guard_thread *thread, uint32_t depth, hr_patch_fn 
     return result;
 }
 
-static bool keep_copy(guard_frame *frame, void *state, uint32_t size) {
+/* Returns how much can be restored: all of it, or nothing. */
+__attribute__((noinline)) static uint32_t keep_copy(guard_frame *frame, void *state, uint32_t size) {
     if (size > frame->copy_room) {
         char *grown = realloc(frame->copy, size);
-        if (grown == NULL) return false;
+        if (grown == NULL) return 0;
         frame->copy = grown;
         frame->copy_room = size;
     }
     memcpy(frame->copy, state, size);
     frame->state = state;
-    return true;
+    return size;
 }
 
 static hr_probation *record_of(uint32_t index, hr_patch_fn function) {
@@ -440,11 +454,20 @@ static void await_taken_back(const hr_module *module) {
 }
 
 /* What the slot runs now. This thread is inside the slot since an older table: whatever is current now is pinned. */
-static int32_t call_again(hr_slot *slot, const hr_probation *record, void *state, const void *input, void *output) {
+__attribute__((noinline)) static int32_t call_again(hr_slot *slot, const hr_probation *record, void *state,
+                                                     const void *input, void *output) {
     if (condemned(record->module) != TAKEN_BACK) await_taken_back(record->module);
     const hr_table *table = __atomic_load_n(&hr_dispatch.table, __ATOMIC_SEQ_CST);
     if (table->entries[record->index].function == record->function) return record->before(state, input, output);
     return hr_invoke(slot, hr_shards_own(), table, record->index, state, input, output);
+}
+
+/* Condemns the module whose call this thread has just left before its time. */
+__attribute__((cold, noinline)) static void blame(const hr_probation *record, guard_thread *thread) {
+    hr_fault *fault = &thread->fault;
+    hr_copy_text(fault->symbol, sizeof fault->symbol, hr.slots[record->index].symbol);
+    condemn(record->module, fault->signal ? HR_E_CRASH : HR_E_HANG, fault);
+    fault->kind = HR_FAULT_NONE;
 }
 
 int32_t hr_guard_call(hr_slot *slot, const hr_table *table, uint32_t index, void *state, const void *input,
@@ -463,13 +486,10 @@ int32_t hr_guard_call(hr_slot *slot, const hr_table *table, uint32_t index, void
     uint32_t exclusive = __atomic_load_n(&guard.exclusive[index], __ATOMIC_RELAXED);
     frame->module = record->module;
     frame->active = index + 1;
-    frame->state_size = HR_UNLIKELY(exclusive && state) && keep_copy(frame, state, exclusive) ? exclusive : 0;
+    frame->state_size = HR_UNLIKELY(exclusive && state) ? keep_copy(frame, state, exclusive) : 0;
     int32_t result = call_in(thread, depth, function, state, input, output);
     if (HR_LIKELY(thread->fault.kind == HR_FAULT_NONE)) return result;
-    hr_fault fault = thread->fault;
-    thread->fault.kind = HR_FAULT_NONE;
-    hr_copy_text(fault.symbol, sizeof fault.symbol, hr.slots[index].symbol);
-    condemn(record->module, fault.signal ? HR_E_CRASH : HR_E_HANG, &fault);
+    blame(record, thread);
     return call_again(slot, record, state, input, output);
 }
 
@@ -484,6 +504,7 @@ static int32_t run_job(void *state, const void *input, void *output) {
     (void)input;
     (void)output;
     const guard_job *job = state;
+    wake_watchdog(); /* only now: it sleeps while nobody is in a frame */
     job->run(job->argument);
     return 0;
 }
@@ -502,7 +523,6 @@ bool hr_guard_run(hr_module *module, const char *what, void (*run)(void *), void
     frame->active = 0;
     if (hr_shards_own()) frame->active = __atomic_load_n(&hr_shards_own()->active, __ATOMIC_RELAXED);
     frame->state_size = 0;
-    wake_watchdog();
     call_in(thread, depth, run_job, &job, NULL, NULL);
     bool survived = thread->fault.kind == HR_FAULT_NONE;
     *fault = thread->fault;
@@ -539,6 +559,10 @@ hr_status hr_guard_state(hr_slot *slot, uint32_t size) {
     if (status == HR_OK && index == 0) status = HR_E_NO_SLOT;
     if (status == HR_OK) __atomic_store_n(&guard.exclusive[index], size, __ATOMIC_RELAXED);
     return status;
+}
+
+void hr_guard_forget(uint32_t index) {
+    if (guard.exclusive) __atomic_store_n(&guard.exclusive[index], 0, __ATOMIC_RELAXED);
 }
 
 static void make_condition(void) {

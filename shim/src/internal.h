@@ -32,7 +32,8 @@ typedef struct hr_text {
 
 /* Where a guarded call returns to, with what it may have changed; written by the platform file's assembly. */
 typedef struct hr_return_point {
-    uintptr_t stack;
+    uintptr_t stack, return_address;
+    uintptr_t preserved[6]; /* the registers that a function has to keep */
     uint32_t float_control; /* MXCSR */
     uint16_t x87_control;
     uint16_t reserved;
@@ -220,6 +221,7 @@ int32_t hr_guard_call(hr_slot *slot, const hr_table *table, uint32_t index, void
 /* Runs code of a module (null: of one that is being opened) guarded, when the option is on. False: *fault tells. */
 bool hr_guard_run(hr_module *module, const char *what, void (*run)(void *), void *argument, hr_fault *fault);
 bool hr_guard_on(uint32_t index); /* whether the slot is on probation; under lock */
+void hr_guard_forget(uint32_t index); /* the slot is freed; under lock */
 void hr_guard_leave(void); /* the thread ends */
 void hr_guard_forked(void); /* in the child */
 /* trial.c */
@@ -346,6 +348,7 @@ bool hr_platform_holds(pthread_mutex_t *mutex); /* whether this thread does */
 void hr_platform_text(uintptr_t base, hr_text *text); /* the code of the library that is mapped there */
 uintptr_t hr_platform_program_counter(const void *context); /* of a signal handler */
 uintptr_t hr_platform_stack_pointer(const void *context);
+bool hr_platform_follows_call(uintptr_t address); /* whether the instruction before it is a call, most likely */
 bool hr_platform_guards(void); /* whether this machine has the next two */
 /* Calls function(state, input, output); hr_platform_return can make it return before its time. */
 int32_t hr_platform_call(hr_return_point *point, hr_patch_fn function, void *state, const void *input, void *output);

@@ -108,48 +108,63 @@ uintptr_t hr_platform_program_counter(const void *context) { return (uintptr_t)r
 
 uintptr_t hr_platform_stack_pointer(const void *context) { return (uintptr_t)registers(context)[REG_RSP]; }
 
+bool hr_platform_follows_call(uintptr_t address) {
+    const uint8_t *code = (const uint8_t *)address;
+    if (code[-5] == 0xE8) return true; /* call relative */
+    for (int size = 2; size <= 7; size++) /* call through a register or memory: FF /2 */
+        if (code[-size] == 0xFF && (code[1 - size] & 0x38) == 0x10) return true;
+    return false;
+}
+
 bool hr_platform_guards(void) { return true; }
 
-/* All that a function has to preserve is on the stack, and the stack's pointer in the return point: less work than
- * setjmp, and a handler can return to it without a stack of its own. There is no unwind table, on purpose: an exception
- * that a patch throws through its C interface ends here, in abort(), which the guard catches. */
+/* All that a function has to preserve goes to the return point: less work than setjmp does, and a patch that writes over
+ * the end of its stack frame spoils none of it. There is no unwind table, on purpose: an exception that a patch throws
+ * through its C interface ends here, in abort(), which the guard catches. */
 __asm__(".text\n"
         ".p2align 4\n"
         ".globl hr_platform_call\n"
         ".hidden hr_platform_call\n"
         ".type hr_platform_call, @function\n"
         "hr_platform_call:\n"
-        "    pushq %rbp\n"
-        "    movq %rsp, %rbp\n"
-        "    pushq %rbx\n"
-        "    pushq %r12\n"
-        "    pushq %r13\n"
-        "    pushq %r14\n"
-        "    pushq %r15\n"
-        "    subq $8, %rsp\n"
+        "    movq (%rsp), %rax\n"
         "    movq %rsp, (%rdi)\n"
-        "    stmxcsr 8(%rdi)\n"
-        "    fnstcw 12(%rdi)\n"
+        "    movq %rax, 8(%rdi)\n"
+        "    movq %rbx, 16(%rdi)\n"
+        "    movq %rbp, 24(%rdi)\n"
+        "    movq %r12, 32(%rdi)\n"
+        "    movq %r13, 40(%rdi)\n"
+        "    movq %r14, 48(%rdi)\n"
+        "    movq %r15, 56(%rdi)\n"
+        "    stmxcsr 64(%rdi)\n"
+        "    fnstcw 68(%rdi)\n"
         "    movq %rsi, %rax\n"
         "    movq %rdx, %rdi\n"
         "    movq %rcx, %rsi\n"
         "    movq %r8, %rdx\n"
+        "    subq $8, %rsp\n"
         "    call *%rax\n"
-        "1:  addq $8, %rsp\n"
-        "    popq %r15\n"
-        "    popq %r14\n"
-        "    popq %r13\n"
-        "    popq %r12\n"
-        "    popq %rbx\n"
-        "    popq %rbp\n"
+        "    addq $8, %rsp\n"
         "    ret\n"
         ".globl hr_platform_land\n"
         ".hidden hr_platform_land\n"
         "hr_platform_land:\n"
-        "    ldmxcsr 8(%rdi)\n"
-        "    fldcw 12(%rdi)\n"
-        "    jmp 1b\n"
+        "    ldmxcsr 64(%rdi)\n"
+        "    fldcw 68(%rdi)\n"
+        "    movq 8(%rdi), %rcx\n"
+        "    movq %rcx, (%rsp)\n"
+        "    movq 16(%rdi), %rbx\n"
+        "    movq 24(%rdi), %rbp\n"
+        "    movq 32(%rdi), %r12\n"
+        "    movq 40(%rdi), %r13\n"
+        "    movq 48(%rdi), %r14\n"
+        "    movq 56(%rdi), %r15\n"
+        "    ret\n"
         ".size hr_platform_call, . - hr_platform_call\n");
+
+_Static_assert(offsetof(hr_return_point, preserved) == 16 && offsetof(hr_return_point, float_control) == 64 &&
+                   offsetof(hr_return_point, x87_control) == 68,
+               "the assembly above writes it");
 
 void hr_platform_land(void);
 
@@ -168,6 +183,8 @@ void hr_platform_return(void *context, const hr_return_point *point, int32_t res
 uintptr_t hr_platform_program_counter(const void *context) { return context ? 0 : 0; }
 
 uintptr_t hr_platform_stack_pointer(const void *context) { return context ? 0 : 0; }
+
+bool hr_platform_follows_call(uintptr_t address) { return address != 0; }
 
 bool hr_platform_guards(void) { return false; }
 

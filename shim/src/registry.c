@@ -197,6 +197,7 @@ hr_status hr_runtime_new(hr_runtime **runtime) {
 static void free_slot(uint32_t index) {
     if (hr.slots[index].module) hr.slots[index].module->uses--;
     clear(index);
+    hr_guard_forget(index);
     hr.names++;
     hr.free_slots[hr.free_count++] = index;
     hr_blackbox_free_slot(index);

@@ -52,24 +52,34 @@ static int32_t sampled(hr_slot *slot, const hr_table *table, uint32_t index, uin
     return result;
 }
 
-int32_t hr_call_slow(hr_slot *slot, const hr_table *table, uint32_t index, void *state, const void *input,
-                     void *output) {
-    const hr_entry *entry = &table->entries[index];
-    uint64_t flags = __atomic_load_n(&entry->flags, __ATOMIC_RELAXED);
+/* With its inputs kept for a trial run. */
+__attribute__((noinline)) static int32_t recorded(hr_slot *slot, const hr_table *table, uint32_t index, uint64_t flags,
+                                                   void *state, const void *input, void *output) {
+    hr_trial_ticket ticket = hr_trial_begin(table, index, flags >> HR_ENTRY_VERSION, state, input, output);
+    int32_t result = run(slot, table, index, flags, state, input, output);
+    if (ticket) hr_trial_end(ticket, result);
+    return result;
+}
+
+/* What happens once; out of line, so that the calls after it begin without a stack frame of ours. */
+__attribute__((noinline)) static int32_t call_once(hr_slot *slot, const hr_table *table, uint32_t index, void *state,
+                                                    const void *input, void *output) {
+    uint64_t flags = __atomic_load_n(&table->entries[index].flags, __ATOMIC_RELAXED);
     if (flags & HR_ENTRY_UNDECLARED) {
         if (declare_late(slot)) return hr_call(slot, state, input, output);
         return slot->fallback ? slot->fallback(state, input, output) : HR_UNRESOLVED;
     }
-    if (flags & HR_ENTRY_FIRST) {
-        hr_dispatch_drop(table, index, HR_ENTRY_FIRST);
-        note_first_call(index, flags >> HR_ENTRY_VERSION);
-    }
-    if (flags & HR_ENTRY_TRIAL) {
-        hr_trial_ticket ticket = hr_trial_begin(table, index, flags >> HR_ENTRY_VERSION, state, input, output);
-        int32_t result = run(slot, table, index, flags, state, input, output);
-        if (ticket) hr_trial_end(ticket, result);
-        return result;
-    }
+    hr_dispatch_drop(table, index, HR_ENTRY_FIRST);
+    if (flags & HR_ENTRY_FIRST) note_first_call(index, flags >> HR_ENTRY_VERSION);
+    return hr_call_slow(slot, table, index, state, input, output);
+}
+
+int32_t hr_call_slow(hr_slot *slot, const hr_table *table, uint32_t index, void *state, const void *input,
+                     void *output) {
+    uint64_t flags = __atomic_load_n(&table->entries[index].flags, __ATOMIC_RELAXED);
+    if (HR_UNLIKELY(flags & (HR_ENTRY_UNDECLARED | HR_ENTRY_FIRST)))
+        return call_once(slot, table, index, state, input, output);
+    if (flags & HR_ENTRY_TRIAL) return recorded(slot, table, index, flags, state, input, output);
     if ((flags & HR_ENTRY_SAMPLE) && hr_sample_due())
         return sampled(slot, table, index, flags, state, input, output);
     return run(slot, table, index, flags, state, input, output);

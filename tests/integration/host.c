@@ -65,6 +65,7 @@ int main(int argc, char **argv) {
     for (int i = 0; i < count; i++) {
         slots[i] = (hr_slot)HR_SLOT(argv[i + 2], fallback);
         if (hr_declare(NULL, &slots[i]) != HR_OK) return 2;
+        if (hr_guard_state(&slots[i], sizeof state) != HR_OK) return 2;
     }
     hr_failure failure;
     if (hr_serve(NULL, argv[1], (uint32_t)number("SERVE"), &failure) != HR_OK) {

@@ -29,6 +29,7 @@
 
 static const char *directory;
 static uint32_t number; /* of the last copy of crasher.so */
+static uint32_t hang_ms = 1000; /* a loaded machine may take its time to open a module, which is guarded too */
 
 static int32_t step(void *opaque, const void *input, void *output) {
     crasher_state *state = opaque;
@@ -74,7 +75,7 @@ static void start(uint64_t calls, uint32_t milliseconds) {
     CHECK(hr_declare(NULL, &slot_step) == HR_OK);
     CHECK(hr_declare(NULL, &slot_outer) == HR_OK);
     hr_options options = {.flags = HR_OPTION_GUARD, .probation_calls = calls, .probation_ms = milliseconds,
-                          .hang_ms = 200};
+                          .hang_ms = hang_ms};
     CHECK(hr_set_options(&options) == HR_OK);
     CHECK(hr_guard_state(&slot_step, sizeof(crasher_state)) == HR_OK);
 }
@@ -199,6 +200,18 @@ static void handlers(void) {
     CHECK(state.steps == 2);
 }
 
+/* A handler that a patch installs is gone with it. */
+static void handler_of_a_patch(void) {
+    crasher_state state = {0};
+    start(0, 0);
+    install();
+    outer_input input = {&slot_step, &state, hr_call_slot, 2}; /* takes SIGSEGV */
+    CHECK(load("outer") == HR_OK && hr_call(&slot_outer, NULL, &input, NULL) == 11);
+    for (struct sigaction now = {0}; now.sa_handler == SIG_DFL || !(now.sa_flags & SA_ONSTACK); usleep(1000))
+        CHECK(sigaction(SIGSEGV, NULL, &now) == 0); /* until the guard has looked */
+    crash_in_the_host();
+}
+
 /* Without a handler of the host, its own crash kills it as ever. */
 static void crash_outside(void) {
     start(0, 0);
@@ -268,7 +281,9 @@ static void many(uint32_t patches, const char *ways) {
     start(0, 0);
     for (int i = 0; i < THREADS; i++) CHECK(pthread_create(&workers[i].thread, NULL, work, &workers[i]) == 0);
     for (uint32_t i = 0; i < patches; i++) {
-        CHECK(load_crasher(ways[i % strlen(ways)]) == HR_OK);
+        hr_status status = load_crasher(ways[i % strlen(ways)]);
+        if (status != HR_OK) fprintf(stderr, "patch %u: %s\n", i, hr_status_code(status));
+        CHECK(status == HR_OK);
         while (flags_of(&slot_step) & HR_ENTRY_GUARD) usleep(50);
     }
     __atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
@@ -287,7 +302,14 @@ static void many(uint32_t patches, const char *ways) {
 
 static uint32_t wanted;
 
-static void torture(void) { many(wanted ? wanted : 200, "01234567"); }
+static void torture(void) {
+    hang_ms = 60000;
+#ifdef __SANITIZE_THREAD__
+    many(wanted ? wanted : 200, "0123567"); /* it takes memset for a data race before that crashes */
+#else
+    many(wanted ? wanted : 200, "01234567");
+#endif
+}
 
 static void torture_hangs(void) { many(2, "89"); }
 
@@ -301,6 +323,7 @@ static const struct {
     {"nested", nested},
     {"back_on_probation", back_on_probation},
     {"handlers", handlers},
+    {"handler_of_a_patch", handler_of_a_patch},
     {"crash_outside", crash_outside},
     {"forked", forked},
     {"torture", torture},

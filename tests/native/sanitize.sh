@@ -4,8 +4,8 @@
 #
 #     sanitize.sh [thread|address|plain]...        default: all three
 #
-# CC picks the compiler, CHANGES and REAL how much is done (20000 and 200), THREADS how many threads call (4, or twice
-# the cores where that is more).
+# CC picks the compiler, CHANGES, REAL and CRASHES how much is done (20000, 200 and 1000), THREADS how many threads call
+# (4, or twice the cores where that is more).
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -13,6 +13,7 @@ root=$(cd "$here/../.." && pwd)
 cc=${CC:-cc}
 changes=${CHANGES:-20000}
 real=${REAL:-200}
+crashes=${CRASHES:-1000}
 cores=$(nproc)
 threads=${THREADS:-$((cores * 2 > 4 ? cores * 2 : 4))}
 work=$(mktemp -d "${TMPDIR:-/tmp}/hr-sanitize.XXXXXX")
@@ -58,5 +59,32 @@ torture() {
         run "$directory/torture" "$directory/pair.so" "$directory/modules" "$changes" "$real" "$threads"
 }
 
+# The guard: crashing patches in a row beside eight threads at full rate. ThreadSanitizer delivers signals to a busy
+# thread only when that calls the system, so no hang is ended under it. AddressSanitizer alone: this host crashes on
+# purpose, which UBSan would not let it do.
+guard() {
+    local kind=$1 directory=$work/guard-$1 patches=$crashes
+    local flags scenario scenarios=(kinds shared_state nested back_on_probation handlers forked torture torture_hangs)
+    flags=$(flags_of "$kind")
+    flags=${flags/,undefined -fno-sanitize-recover=all/}
+    if [ "$kind" = thread ]; then scenarios=(shared_state nested back_on_probation torture); fi
+    mkdir -p "$directory/modules"
+    for scenario in crasher guard_outer good; do
+        "$cc" -shared -fPIC -O1 -fvisibility=hidden -Wl,-Bsymbolic -Wl,--build-id=none -I "$root/shim/include" \
+            -o "$directory/modules/${scenario#guard_}.so" "$here/hosts/$scenario.c"
+    done
+    # shellcheck disable=SC2086 # the flags are words
+    "$cc" "${warnings[@]}" $flags -I "$root/shim/include" -I "$here/hosts" -o "$directory/guard" "$here/guard_host.c" \
+        "$root"/shim/src/*.c -lpthread -ldl
+    for scenario in "${scenarios[@]}"; do
+        echo "== guard, $kind: $scenario"
+        XDG_RUNTIME_DIR=$directory XDG_STATE_HOME=$directory TSAN_OPTIONS="halt_on_error=1 ${TSAN_OPTIONS-}" \
+            run "$directory/guard" "$scenario" "$directory/modules" "$patches"
+    done
+}
+
 if [ $# -eq 0 ]; then set -- plain address thread; fi
-for kind in "$@"; do torture "$kind"; done
+for kind in "$@"; do
+    torture "$kind"
+    guard "$kind"
+done

@@ -23,6 +23,7 @@ SCENARIOS = [
     "nested",
     "back_on_probation",
     "handlers",
+    "handler_of_a_patch",
     "crash_outside",
     "forked",
     "torture",
@@ -42,10 +43,9 @@ def build(directory: Path, *flags: str) -> Guarded:
     """Builds both; ``flags`` such as ``-fsanitize=address`` are for the program."""
     shim = cbuild.build_shim(directory / "lib", *flags)
     # Without build ids: the host gives every copy of the crasher other content.
-    for name, source in (("crasher", "crasher.c"), ("outer", "guard_outer.c")):
+    for name, source in (("crasher", "crasher.c"), ("outer", "guard_outer.c"), ("good", "good.c")):
         text = (cbuild.HOSTS / source).read_text(encoding="utf-8")
         cbuild.build_module(directory / f"{name}.so", text, "-O1", "-Wl,--build-id=none")
-    cbuild.build_module(directory / "good.so", cbuild.module_source("good", 1, {"step": "return 2;"}))
     return Guarded(shim.host(HERE / "guard_host.c", directory / "guard_host"), directory)
 
 

@@ -18,7 +18,7 @@ SCRIPT = Path(__file__).resolve().parent / "sanitize.sh"
 
 def torture(kind: str, *, changes: int, real: int) -> str:
     """Runs one kind of torture and returns what the program printed; its report is the failure's text."""
-    sizes = {"CHANGES": str(changes), "REAL": str(real)}
+    sizes = {"CHANGES": str(changes), "REAL": str(real), "CRASHES": "20"}
     done = subprocess.run([SCRIPT, kind], capture_output=True, text=True, env=os.environ | sizes, check=False)
     if done.returncode != 0:
         pytest.fail(f"{done.stdout}{done.stderr}", pytrace=False)

@@ -159,7 +159,7 @@ def test_a_rejection_says_that_nothing_was_swapped_and_what_still_runs() -> None
 def test_a_crash_after_the_swap_is_not_called_harmless() -> None:
     crash = replace(REJECTED, kind=EventKind.CRASH, code="E-CRASH")
     found = text(rejected(rejection=crash), one(synth()))
-    assert "rejected, rolled back" in found and "nothing was swapped" not in found
+    assert "crashed, rolled back" in found and "nothing was swapped" not in found
 
 
 def test_a_rejection_without_a_module_or_details_is_still_a_panel() -> None:

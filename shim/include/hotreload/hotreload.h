@@ -52,7 +52,11 @@ hr_status hr_configure(uint32_t slots);
 
 /* ---- what is off until somebody asks for it ---- */
 
-#define HR_OPTION_GUARD 1   /* swapped slots are on probation: a crash or a hang in the patch is rolled back */
+/* Swapped slots are on probation: a crash or a hang in the patch is rolled back, by a thread of the shim's, without
+ * waiting for a safe point. The guard handles SIGSEGV, SIGBUS, SIGFPE, SIGILL and SIGABRT, on an alternate stack, and a
+ * real-time signal that nobody else does; threads that make guarded calls have these unblocked. What is not the patch's
+ * doing goes to the handlers of before. AddressSanitizer: its own reports end the process, unless abort_on_error=1. */
+#define HR_OPTION_GUARD 1
 #define HR_OPTION_SAMPLE 2  /* one call in sample_every is timed */
 #define HR_OPTION_TRIAL 4   /* a forked copy of the host tries a module before it is opened */
 #define HR_OPTION_UNLOAD 8  /* modules that back no slot are unmapped once nothing points into them (see below) */
@@ -92,7 +96,8 @@ hr_status hr_set_options(const hr_options *options);
 void hr_get_options(hr_options *options);
 
 /* Tells the guard that the state which this slot's calls receive, so many bytes, is used by nobody else while such a
- * call lasts: it is then copied before each guarded call, and restored when that crashes or hangs. 0 takes it back.
+ * call lasts: it is then copied before each guarded call, and restored when that crashes or hangs. Byte by byte: what it
+ * owns through pointers is not part of it. 0 takes it back.
  * HR_E_NO_SLOT: not declared; HR_E_USAGE: more than HR_GUARD_STATE_MAX; HR_E_MEMORY. */
 #define HR_GUARD_STATE_MAX 1048576
 hr_status hr_guard_state(hr_slot *slot, uint32_t size);

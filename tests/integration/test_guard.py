@@ -1,0 +1,81 @@
+"""The guard as its user sees it: `hotreload watch --guard` and `load --guard` beside a real host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from integration.harness import Bench
+
+CRASH = "static int *volatile nowhere;\n__attribute__((noinline)) static int crash(void) {\n    return *nowhere;\n}"
+LOOP = "static int loop(void) { for (volatile int i = 0;; i++) {} }"
+
+
+def crasher(bench: Bench, version: int) -> Path:
+    return bench.module(version, slots={"a": "crash()"}, extra=CRASH, flags=["-g", "-O1"])
+
+
+def test_watch_tells_a_crash_and_goes_on(bench: Bench) -> None:
+    host = bench.host("game", "a")
+    watch = bench.watch("--guard")
+    watch.event("attach")
+    bench.put(bench.module(1))
+    watch.event("swap", version=1)
+    host.runs(a=1)
+    bench.put(crasher(bench, 2))
+    crash = watch.event("crash", version=2, code="E-CRASH")
+    assert crash["slots"] == [{"symbol": "a", "from": 2, "to": 3}]
+    fault = crash["fault"]
+    assert (fault["signal"], fault["function"]) == ("SIGSEGV", "a") and fault["restored"] > 0
+    assert fault["at"].startswith("m-2.c:") and "crash" in fault["at"]
+    assert fault["at"] in crash["reason"] and f"thread {fault['thread']}" in crash["found"]
+    host.runs(a=1)
+    bench.put(bench.module(3))
+    watch.event("swap", version=3)
+    host.runs(a=3)
+    host.check_state()  # the call that crashed has left no trace
+    assert watch.interrupt() == 130
+    watch.check_schema()
+
+
+def test_a_hang_is_ended(bench: Bench) -> None:
+    host = bench.host("game", "a")
+    watch = bench.watch("--plain", "--hang-seconds", "0.3")
+    watch.says("attach")
+    bench.put(bench.module(1, slots={"a": "loop()"}, extra=LOOP))
+    line = watch.output.lines[watch.says("CRASH")]
+    assert "E-HANG" in line and "rolled back" in line and "a v1→v2" in line
+    host.runs(a=0)
+    host.check_state()
+
+
+def test_load_refuses_what_crashes_before_its_swap(bench: Bench) -> None:
+    host = bench.host("game", "a")
+    module = bench.module(1, on_load="return *nowhere;", extra="static int *volatile nowhere;")
+    done = bench.call("load", "--guard", "--json", module)
+    assert done.code == 3 and done.json[0]["code"] == "E-CRASH" and "on_load" in done.json[0]["reason"]
+    assert bench.call("load", "--guard", "--json", module).json[0]["code"] == "E-QUARANTINED"
+    host.runs(a=0)
+    assert bench.call("load", "--guard", bench.module(2)).code == 0
+    host.runs(a=2)
+
+
+@pytest.mark.parametrize("flags", [("--guard-seconds", "0.2"), ("--guard-calls", "5")], ids=" ".join)
+def test_a_probation_ends(bench: Bench, flags: tuple[str, str]) -> None:
+    host = bench.host("game", "a", "b")
+    assert (
+        bench.call("load", "--guard", "--guard-seconds", "3600", bench.module(1, slots={"a": "1", "b": "1"})).code == 0
+    )
+    assert {slot["state"] for slot in bench.slots(host)} == {"probation"}
+    assert bench.call("load", *flags, bench.module(2)).code == 0
+    host.runs(a=2)
+    while next(slot for slot in bench.slots(host) if slot["symbol"] == "a")["state"] != "live":
+        host.now()
+    host.check_state()
+
+
+def test_without_the_guard_the_host_dies(bench: Bench) -> None:
+    """The counter-proof."""
+    host = bench.host("game", "a")
+    bench.call("load", crasher(bench, 1))
+    assert host.wait() == -11

@@ -1,0 +1,11 @@
+/* Never returns, and is busy. */
+#include "bad.h"
+
+static int32_t step(void *state, const void *input, void *output) {
+    (void)state, (void)input, (void)output;
+    for (volatile int i = 0;; i++) {
+    }
+    return WORKS;
+}
+
+HR_MODULE("bad", 1, HR_PATCH("bad.step", step))

@@ -1,0 +1,10 @@
+/* Never returns, and sleeps. */
+#include "bad.h"
+
+static int32_t step(void *state, const void *input, void *output) {
+    (void)state, (void)input, (void)output;
+    for (;;) sleep(1000);
+    return WORKS;
+}
+
+HR_MODULE("bad", 1, HR_PATCH("bad.step", step))

@@ -1,0 +1,12 @@
+/* Calls a null function pointer. */
+#include "bad.h"
+
+static void (*volatile nowhere)(void);
+
+static int32_t step(void *state, const void *input, void *output) {
+    (void)state, (void)input, (void)output;
+    nowhere();
+    return WORKS;
+}
+
+HR_MODULE("bad", 1, HR_PATCH("bad.step", step))
