@@ -219,6 +219,16 @@ static uint32_t state_of(uint32_t index) {
     return hr.guarded && hr_guard_on(index) ? HR_SLOT_PROBATION : HR_SLOT_LIVE;
 }
 
+/* Whether a layout says what the slot takes. */
+static uint32_t described(const hr_slot_info *slot) {
+    uint32_t flags = 0;
+    const hr_layout_v1 *host = slot->runtime ? slot->runtime->declared : NULL;
+    const hr_layout_v1 *module = slot->module ? slot->module->manifest->layout : NULL;
+    if (host && hr_layout_find_entry(host, slot->symbol)) flags |= HR_SLOT_HOST_DESCRIBES;
+    if (module && hr_layout_find_entry(module, slot->symbol)) flags |= HR_SLOT_MODULE_DESCRIBES;
+    return flags;
+}
+
 void hr_blackbox_slot(uint32_t index, bool changed, uint64_t now) {
     const hr_slot_info *slot = &hr.slots[index];
     hr_box_slot *record = slot_record(index);
@@ -226,6 +236,9 @@ void hr_blackbox_slot(uint32_t index, bool changed, uint64_t now) {
     record->version = slot->version;
     record->module = slot->module ? slot->module->record : 0;
     record->state = state_of(index);
+    uint32_t flags = described(slot);
+    hr.described = hr.described || flags != 0;
+    if (hr.described) record->flags = flags; /* in another cache line than the rest: no commit pays for what is not used */
     record->runtime = slot->runtime ? slot->runtime->number : 0;
     if (!changed) return;
     record->generation = slot->runtime ? slot->runtime->generation : 0;

@@ -324,6 +324,24 @@ static bool handle_options(hr_client *client, const hr_message *request, const v
     return send_reply(client, request, HR_OK, NULL, NULL, 0);
 }
 
+static bool handle_layouts(hr_client *client, const hr_message *request) {
+    hr_agreed *agreed = hr_agreed_take(hr_served());
+    const hr_layout_v1 *layout = hr_agreed_layout(agreed);
+    void *bytes = NULL;
+    uint64_t size = 0;
+    hr_reply reply = {.status = layout ? hr_layout_pack(layout, &bytes, &size) : HR_OK};
+    hr_agreed_drop(agreed);
+    if (reply.status != HR_OK || size > HR_WIRE_LENGTH_MAX - sizeof reply) {
+        hr_layout_bytes_free(bytes);
+        return send_failure(client, request, HR_E_MEMORY, "the layouts cannot be sent");
+    }
+    hr_message head = answer_to(request, sizeof reply + (size_t)size);
+    bool sent = send_all(client->fd, &head, sizeof head) && send_all(client->fd, &reply, sizeof reply) &&
+                send_all(client->fd, bytes, (size_t)size);
+    hr_layout_bytes_free(bytes);
+    return sent;
+}
+
 static bool handle(hr_client *client, const hr_message *request, const void *body) {
     switch (request->kind) {
     case HR_MSG_HELLO: return send_welcome(client, request, true);
@@ -336,6 +354,7 @@ static bool handle(hr_client *client, const hr_message *request, const void *bod
         return send_reply(client, request, HR_OK, NULL, NULL, 0);
     case HR_MSG_ROLLBACK: return handle_rollback(client, request, body);
     case HR_MSG_OPTIONS: return handle_options(client, request, body);
+    case HR_MSG_LAYOUTS: return handle_layouts(client, request);
     default: return send_failure(client, request, HR_E_PROTOCOL, "this shim does not know the request");
     }
 }

@@ -23,6 +23,7 @@
 #define HR_MAPPINGS_MANY 32768 /* half of what Linux gives a process */
 
 typedef struct hr_module hr_module;
+typedef struct hr_agreed hr_agreed;
 typedef struct hr_probation hr_probation;
 
 /* Addresses of code; atomic words. */
@@ -115,6 +116,8 @@ struct hr_runtime {
     uint32_t quarantine_count;
     uint32_t quarantine_capacity;
     uint32_t number;
+    hr_layout_v1 *declared; /* by the host; null: nothing */
+    hr_agreed *agreed;      /* shared.c: the layouts as they are now */
 };
 
 /* A slot's next implementation, for hr_dispatch_publish. */
@@ -172,6 +175,7 @@ typedef struct hr_global {
     uint32_t first_calls; /* atomic: slots whose first call no event has told yet */
     uint64_t clock_cost;  /* of taking the time twice, ns; 0: not measured yet */
     uint8_t *first_call;  /* atomic, one a slot: it is one of them */
+    bool described;  /* a layout has ever told what a slot takes */
     uint32_t serial; /* atomic: of staged copies */
     uint32_t spare;  /* atomic: of an empty one, made ahead; 0: there is none */
     char stage_directory[HR_PATH_SIZE]; /* empty until the first copy */
@@ -325,6 +329,65 @@ void hr_unload_forked(void); /* in the child */
 int hr_remains_file(char *path, uint64_t size); /* a file for the box that outlives the process; -1: none can be had */
 void hr_remains_clean(void);
 
+/* layout.c */
+/* Where a description is read from. `read` copies words: those whose bit in `pointers` is set must be addresses of the
+ * source (or 0), the others plain numbers. `text` returns null for what does not end within HR_TYPE_NAME_MAX bytes. */
+typedef struct hr_layout_reader {
+    void *context;
+    bool (*read)(void *context, uint64_t address, uint32_t count, uint32_t pointers, uint64_t *words);
+    const char *(*text)(void *context, uint64_t address);
+} hr_layout_reader;
+typedef struct hr_layout_range {
+    uint64_t start, end;
+} hr_layout_range;
+typedef struct hr_layout_memory {
+    const uint8_t *base; /* of address 0 */
+    const hr_layout_range *ranges; /* null: all may be read */
+    uint32_t range_count;
+} hr_layout_memory;
+/* What becomes of a type that two merged descriptions have in two ways: the second's where `replaces` says so; else that
+ * with more fields, which has grown into its reserve; of what is no struct, the first's. */
+typedef struct hr_layout_merge {
+    bool (*replaces)(void *context, const char *type);
+    void *context;
+} hr_layout_merge;
+hr_layout_reader hr_layout_memory_reader(hr_layout_memory *memory);
+hr_status hr_layout_read(const hr_layout_reader *reader, uint64_t address, hr_status invalid, hr_failure *failure,
+                         hr_layout_v1 **layout);
+/* merge null: the same name must mean the same; first may be null. */
+hr_status hr_layout_merge_two(const hr_layout_v1 *first, const hr_layout_v1 *second, const hr_layout_merge *merge,
+                              hr_failure *failure, hr_layout_v1 **layout);
+bool hr_layout_equal(const hr_layout_v1 *a, const hr_layout_v1 *b);
+const char *hr_layout_plain_name(const char *name); /* without "struct ", without a namespace */
+const hr_layout_type_v1 *hr_layout_find_type(const hr_layout_v1 *layout, const char *name);
+const hr_layout_entry_v1 *hr_layout_find_entry(const hr_layout_v1 *layout, const char *symbol);
+
+/* compare.c */
+bool hr_layout_value_type(const char *type, char *base); /* base: HR_TYPE_NAME_MAX + 1 bytes; false: a pointer */
+bool hr_layout_is_reserve(const hr_layout_field_v1 *field);
+void hr_comparison_judge(hr_layout_comparison *comparison); /* again, after rows were excused */
+
+/* shared.c */
+/* A transaction's view of the layouts: what was agreed on when it began, and what its modules make of it. */
+typedef struct hr_shared {
+    hr_agreed *base;
+    hr_layout_v1 *next; /* null: unchanged */
+} hr_shared;
+hr_agreed *hr_agreed_take(const hr_runtime *runtime);
+void hr_agreed_drop(hr_agreed *agreed);
+const hr_layout_v1 *hr_agreed_layout(const hr_agreed *agreed);
+void hr_shared_free(hr_runtime *runtime);
+/* Step 3. *grown: what `host` becomes when the module is committed, or null where it stays as it is. */
+hr_status hr_shared_check(const hr_layout_v1 *host, const hr_manifest *manifest, hr_failure *failure,
+                          hr_layout_v1 **grown);
+void hr_shared_begin(hr_runtime *runtime, hr_shared *shared);
+hr_status hr_shared_add(hr_shared *shared, const hr_manifest *manifest, hr_failure *failure);
+bool hr_shared_stale(const hr_runtime *runtime, const hr_shared *shared); /* under lock, like the next two */
+void hr_shared_restart(hr_runtime *runtime, hr_shared *shared);
+hr_status hr_shared_commit(hr_runtime *runtime, hr_shared *shared);
+void hr_shared_end(hr_shared *shared);
+bool hr_shared_in_memory(const hr_manifest *manifest, const uint8_t *bytes, uintptr_t base); /* step 6 */
+
 /* control.c */
 extern __thread uint32_t hr_origin; /* whose request this thread serves: hr_event.origin; 0: the host itself */
 bool hr_needs_safe_point(void); /* this thread serves a host that wants modules' code to run at its safe points */
@@ -367,6 +430,7 @@ bool hr_platform_peer_is_user(int socket_fd);
 /* status.c */
 uint64_t hr_monotonic_ns(void);
 uint64_t hr_realtime_ns(void);
+bool hr_text_valid(const char *text); /* UTF-8 without control characters; may be empty */
 void hr_copy_text(char *to, size_t size, const char *from); /* cuts at a UTF-8 boundary */
 hr_status hr_fail(hr_failure *failure, hr_status status, const char *found, const char *expected, const char *fix,
                   const char *reason, ...) __attribute__((format(printf, 6, 7)));

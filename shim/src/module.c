@@ -99,6 +99,7 @@ struct hr_transaction {
     hr_assignment *assignments;
     uint32_t count;
     uint32_t assignment_count;
+    hr_shared shared; /* the layouts, with what its modules make of them */
     uint64_t names; /* hr.names when the assignments' slots were looked up */
     bool undeclared; /* some of them do not exist yet: index 0 */
 };
@@ -295,6 +296,7 @@ static hr_status incoming_check(hr_incoming *in, hr_report *report) {
             entry->name == NULL || strcmp(entry->name, manifest->entries[i].name) != 0)
             return differs(report, manifest->entries[i].name);
     }
+    if (!hr_shared_in_memory(manifest, in->staged.bytes, module->base)) return differs(report, "HOTPATCH_LAYOUT_V1");
     return HR_OK;
 }
 
@@ -370,13 +372,16 @@ static bool finish(hr_module *module) {
 /* ---- prepare ---- */
 
 /* All that can be known before any code of the module runs. */
-static hr_status incoming_read(hr_runtime *runtime, hr_incoming *in, hr_report *report) {
+static hr_status incoming_read(hr_runtime *runtime, hr_shared *shared, hr_incoming *in, hr_report *report) {
     hr_clock clock = clock_start();
     hr_status status = hr_stage(report->path, &in->staged, &report->failure);
     clock_step(&clock, report, HR_STEP_STAGE);
     if (status != HR_OK) return status;
     status = incoming_preflight(in, report);
     clock_step(&clock, report, HR_STEP_PREFLIGHT);
+    if (status != HR_OK) return status;
+    status = hr_shared_add(shared, in->manifest, &report->failure);
+    clock_step(&clock, report, HR_STEP_LAYOUT);
     if (status != HR_OK) return status;
     status = incoming_same(runtime, in, report);
     clock_step(&clock, report, HR_STEP_SAME);
@@ -456,7 +461,7 @@ static hr_status settle(hr_transaction *transaction, hr_incoming *in, hr_report 
 
 static hr_status read_one(hr_transaction *transaction, uint32_t i, hr_report **report) {
     hr_incoming *in = &transaction->incoming[i];
-    hr_status status = incoming_read(transaction->runtime, in, *report);
+    hr_status status = incoming_read(transaction->runtime, &transaction->shared, in, *report);
     hr_report *grown = status == HR_OK ? report_grow(*report, in->manifest->entry_count) : *report;
     if (grown) *report = grown;
     else status = hr_fail(&(*report)->failure, HR_E_MEMORY, NULL, NULL, NULL, "out of memory");
@@ -481,6 +486,7 @@ static hr_status start_one(hr_transaction *transaction, uint32_t i, hr_report *r
 }
 
 static void transaction_free(hr_transaction *transaction) {
+    hr_shared_end(&transaction->shared);
     free(transaction->incoming);
     if (transaction->assignments) /* freed memory is scanned too: it must not seem to point into a module */
         explicit_bzero(transaction->assignments, transaction->assignment_count * sizeof *transaction->assignments);
@@ -545,9 +551,12 @@ static hr_transaction *transaction_new(hr_runtime *runtime, uint32_t count) {
     transaction->runtime = runtime;
     transaction->count = count;
     transaction->incoming = calloc(count ? count : 1, sizeof *transaction->incoming);
-    if (transaction->incoming) return transaction;
-    free(transaction);
-    return NULL;
+    if (transaction->incoming == NULL) {
+        free(transaction);
+        return NULL;
+    }
+    hr_shared_begin(runtime, &transaction->shared);
+    return transaction;
 }
 
 static void forget_reports(hr_report **reports, uint32_t count) {
@@ -771,6 +780,7 @@ typedef struct hr_commit_job {
     hr_transaction *transaction;
     hr_report **reports;
     hr_status status;
+    hr_failure failure; /* empty where the status says it all */
 } hr_commit_job;
 
 /* The black box's records and the report's changes are too far apart for the processor to guess the next: without this a
@@ -830,14 +840,27 @@ static bool any_quarantined(const hr_transaction *transaction) {
     return false;
 }
 
+/* Another commit has changed the layouts since step 3: they are compared again. */
+static hr_status check_layouts_again(hr_transaction *transaction, hr_failure *failure) {
+    hr_status status = HR_OK;
+    if (!hr_shared_stale(transaction->runtime, &transaction->shared)) return status;
+    hr_shared_restart(transaction->runtime, &transaction->shared);
+    for (uint32_t i = 0; i < transaction->count && status == HR_OK; i++)
+        if (transaction->incoming[i].module)
+            status = hr_shared_add(&transaction->shared, transaction->incoming[i].manifest, failure);
+    return status;
+}
+
 static void run_commit(void *argument) {
     hr_commit_job *job = argument;
     hr_transaction *transaction = job->transaction;
     pthread_mutex_lock(&hr.lock);
-    job->status = any_quarantined(transaction) ? HR_E_QUARANTINED : resolve(transaction);
+    job->status = any_quarantined(transaction) ? HR_E_QUARANTINED : check_layouts_again(transaction, &job->failure);
+    if (job->status == HR_OK) job->status = resolve(transaction);
     if (job->status == HR_OK)
         job->status = hr_dispatch_publish(transaction->assignments, transaction->assignment_count);
     if (job->status == HR_OK) {
+        hr_shared_commit(transaction->runtime, &transaction->shared);
         __atomic_add_fetch(&transaction->runtime->generation, 1, __ATOMIC_RELEASE);
         commit_modules(transaction, job->reports);
         end_commit(transaction->runtime, "resident: replaced");
@@ -865,13 +888,14 @@ hr_status hr_commit(hr_transaction *transaction, hr_report **reports) {
     hr_status status = HR_OK;
     if (anything_to_swap(transaction)) {
         hr_clock clock = clock_start();
-        hr_commit_job job = {transaction, reports, HR_OK};
+        hr_commit_job job = {.transaction = transaction, .reports = reports};
         status = hr_at_safe_point(run_commit, &job);
         if (status == HR_OK) status = job.status;
         if (status != HR_OK) {
             for (uint32_t i = 0; i < transaction->count; i++) {
                 if (reports[i]->status != HR_OK) continue;
                 hr_fail(&reports[i]->failure, status, NULL, NULL, NULL, "%s", hr_status_text(status));
+                if (job.failure.status == (int32_t)status) reports[i]->failure = job.failure;
                 set_status(reports[i], status);
                 event(HR_EVENT_REJECT, reports[i]);
             }

@@ -18,6 +18,7 @@
  *       loader reads.
  *   P10 Initialisers and finalisers are relocated, executable, and not in the middle of a function.
  *   P11 The manifest, its relocations applied, is the one of abi.h; its functions are executable, its names valid.
+ *   P12 The descriptions of layouts and migrations, where there are any, are those of layout.h (layout.c reads them).
  *
  * What cannot be seen, since it makes another valid module: wrong machine code, wrong data that an initialiser reads,
  * and a name exchanged for another one that exists. */
@@ -38,6 +39,8 @@
 #define TLS_ALIGN_MAX (UINT64_C(1) << 16)
 #define ENTRIES_MAX HR_SLOTS_MAX
 #define EXPORT "HOTPATCH_MODULE_V1"
+#define LAYOUT_EXPORT "HOTPATCH_LAYOUT_V1"
+#define MIGRATE_EXPORT "HOTPATCH_MIGRATE_V1"
 
 #ifndef DT_RELR /* glibc before 2.36 */
 #define SHT_RELR 19
@@ -1795,6 +1798,170 @@ static hr_status read_manifest(image *image, uint64_t address, hr_manifest **man
     return status;
 }
 
+/* ---- P12: layouts and migrations ---- */
+
+/* A word that a relocation changes. */
+typedef struct fixed_word {
+    uint64_t address, value;
+    uint8_t kind; /* WORD_ADDRESS or WORD_UNKNOWN */
+} fixed_word;
+
+/* All of them, sorted: descriptions are many small structs, and a window for each would cost a pass each. */
+typedef struct relocated {
+    image *image;
+    fixed_word *words;
+    uint64_t count, capacity;
+} relocated;
+
+static hr_status collect_word(image *image, const relocation *relocation, void *context) {
+    relocated *all = context;
+    uint64_t end = relocation->target + relocation->width;
+    for (uint64_t at = relocation->target & ~UINT64_C(7); at < end; at += 8) {
+        table place;
+        if (!locate(image, at, 8, &place)) continue;
+        if (all->count == all->capacity) {
+            uint64_t capacity = all->capacity ? all->capacity * 2 : 256;
+            fixed_word *grown = realloc(all->words, capacity * sizeof *grown);
+            if (grown == NULL) return hr_fail(image->failure, HR_E_MEMORY, NULL, NULL, NULL, "out of memory");
+            all->words = grown;
+            all->capacity = capacity;
+        }
+        uint64_t word = read64(image->bytes + place.offset);
+        uint8_t kind = WORD_PLAIN;
+        window one = {at, 1, &word, &kind};
+        apply_to_window(image, relocation, &one);
+        all->words[all->count++] = (fixed_word){at, word, kind};
+    }
+    return HR_OK;
+}
+
+static int by_address(const void *a, const void *b) {
+    const fixed_word *x = a, *y = b;
+    return (x->address > y->address) - (x->address < y->address);
+}
+
+static hr_status collect_words(image *image, relocated *all) {
+    *all = (relocated){.image = image};
+    hr_status status = visit_relocations(image, collect_word, all);
+    bool sorted = true;
+    for (uint64_t i = 1; i < all->count; i++) sorted &= all->words[i - 1].address <= all->words[i].address;
+    if (!sorted) qsort(all->words, all->count, sizeof *all->words, by_address);
+    return status;
+}
+
+static bool relocated_read(void *context, uint64_t address, uint32_t count, uint32_t pointers, uint64_t *words) {
+    const relocated *all = context;
+    table place;
+    if (address % 8 != 0 || !locate(all->image, address, (uint64_t)count * 8, &place)) return false;
+    uint64_t low = 0, high = all->count;
+    while (low < high) {
+        uint64_t middle = low + (high - low) / 2;
+        if (all->words[middle].address < address) low = middle + 1;
+        else high = middle;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        uint8_t kind = WORD_PLAIN;
+        words[i] = read64(all->image->bytes + place.offset + (uint64_t)i * 8);
+        for (; low < all->count && all->words[low].address == address + (uint64_t)i * 8; low++) {
+            words[i] = all->words[low].value;
+            kind = all->words[low].kind;
+        }
+        bool pointer = pointers >> i & 1;
+        if (kind == WORD_UNKNOWN || (pointer ? kind == WORD_PLAIN && words[i] != 0 : kind != WORD_PLAIN)) return false;
+    }
+    return true;
+}
+
+static const char *relocated_text(void *context, uint64_t address) {
+    const relocated *all = context;
+    const load *load = load_of(all->image, address, 1, true);
+    if (load == NULL) return NULL;
+    uint64_t limit = load->file_end - address;
+    const uint8_t *at = all->image->bytes + load->offset + (address - load->start);
+    return memchr(at, 0, limit < HR_TYPE_NAME_MAX + 1 ? limit : HR_TYPE_NAME_MAX + 1) ? (const char *)at : NULL;
+}
+
+/* The address of a further, optional export; 0: there is none. */
+static hr_status find_optional(image *image, const char *name, uint64_t *address) {
+    uint32_t index;
+    *address = 0;
+    if (!find_symbol(image, name, &index)) return HR_OK;
+    Elf64_Sym symbol = symbol_at(image, index);
+    uint32_t type = ELF64_ST_TYPE(symbol.st_info);
+    if (symbol.st_shndx == SHN_UNDEF) return HR_OK;
+    *address = symbol.st_value;
+    return (type == STT_OBJECT || type == STT_NOTYPE) && symbol.st_value != 0
+               ? HR_OK
+               : bad_manifest(image, name, "an exported data symbol", NULL, "an optional export is no data");
+}
+
+static hr_status read_layout(image *image, const relocated *all, hr_manifest *manifest) {
+    hr_layout_reader reader = {(void *)all, relocated_read, relocated_text};
+    return hr_layout_read(&reader, manifest->layout_address, HR_E_MANIFEST, image->failure, &manifest->layout);
+}
+
+static hr_status read_migration(image *image, const hr_layout_reader *reader, uint64_t address,
+                                hr_manifest_migration *migration) {
+    uint64_t words[4];
+    const char *type = NULL;
+    bool readable = reader->read(reader->context, address, 4, 15, words);
+    if (readable && words[0] != 0) type = reader->text(reader->context, words[0]);
+    if (type == NULL || *type == 0 || !hr_text_valid(type) || !callable(image, words[3]))
+        return bad_manifest(image, textf("address 0x%" PRIx64, address).s,
+                            "a type's name and a function of this module", FIX_POINTERS,
+                            "an entry of " MIGRATE_EXPORT " is not valid");
+    hr_copy_text(migration->type, sizeof migration->type, hr_layout_plain_name(type));
+    migration->function = words[3];
+    hr_status status = HR_OK;
+    if (words[1]) status = hr_layout_read(reader, words[1], HR_E_MANIFEST, image->failure, &migration->from);
+    if (words[2] && status == HR_OK)
+        status = hr_layout_read(reader, words[2], HR_E_MANIFEST, image->failure, &migration->to);
+    return status;
+}
+
+static hr_status read_migrations(image *image, const relocated *all, hr_manifest *manifest) {
+    hr_layout_reader reader = {(void *)all, relocated_read, relocated_text};
+    uint64_t head[3];
+    if (!reader.read(reader.context, manifest->migrate_address, 3, 4, head))
+        return bad_manifest(image, NULL, "24 bytes inside this module's file", FIX_POINTERS,
+                            MIGRATE_EXPORT " lies outside the module");
+    uint32_t magic = (uint32_t)head[0], version = (head[0] >> 32) & 0xFFFF, size = (uint32_t)(head[0] >> 48);
+    if (magic != HR_MIGRATE_MAGIC_V1 || version != HR_MIGRATE_VERSION_V1 || size != HR_MIGRATE_STRUCT_SIZE_V1)
+        return hr_fail(image->failure, HR_E_ABI,
+                       textf("magic 0x%08x, version 0x%x, struct size 0x%x", magic, version, size).s,
+                       textf("magic 0x%08x, version 0x%x, struct size 0x%x", HR_MIGRATE_MAGIC_V1,
+                             HR_MIGRATE_VERSION_V1, HR_MIGRATE_STRUCT_SIZE_V1)
+                           .s,
+                       NULL, "the head of " MIGRATE_EXPORT " differs");
+    uint32_t count = (uint32_t)head[1];
+    if (count > HR_MIGRATIONS_MAX || (count > 0 && head[2] == 0))
+        return bad_manifest(image, textf("%u migrations", count).s, textf("at most %u", HR_MIGRATIONS_MAX).s, NULL,
+                            MIGRATE_EXPORT " has an impossible number of entries");
+    manifest->migrations = calloc(count + 1, sizeof *manifest->migrations);
+    if (manifest->migrations == NULL) return hr_fail(image->failure, HR_E_MEMORY, NULL, NULL, NULL, "out of memory");
+    hr_status status = HR_OK;
+    for (; status == HR_OK && manifest->migration_count < count; manifest->migration_count++)
+        status = read_migration(image, &reader, head[2] + (uint64_t)manifest->migration_count * sizeof(hr_migration_v1),
+                                &manifest->migrations[manifest->migration_count]);
+    for (uint32_t i = 0; status == HR_OK && i < count; i++)
+        if (manifest->layout == NULL && (manifest->migrations[i].from == NULL || manifest->migrations[i].to == NULL))
+            status = bad_manifest(image, manifest->migrations[i].type, LAYOUT_EXPORT " beside it", NULL,
+                                  "a migration refers to the module's own description, and there is none");
+    return status;
+}
+
+static hr_status read_descriptions(image *image, hr_manifest *manifest) {
+    hr_status status = find_optional(image, LAYOUT_EXPORT, &manifest->layout_address);
+    if (status == HR_OK) status = find_optional(image, MIGRATE_EXPORT, &manifest->migrate_address);
+    if (status != HR_OK || (manifest->layout_address == 0 && manifest->migrate_address == 0)) return status;
+    relocated all;
+    status = collect_words(image, &all);
+    if (status == HR_OK && manifest->layout_address != 0) status = read_layout(image, &all, manifest);
+    if (status == HR_OK && manifest->migrate_address != 0) status = read_migrations(image, &all, manifest);
+    free(all.words);
+    return status;
+}
+
 /* ---- identity: build id and content ---- */
 
 /* Notes of one block; the loader walks them too. False when one of them is cut off. */
@@ -1927,6 +2094,7 @@ hr_status hr_preflight(const void *bytes, uint64_t size, hr_failure *failure, hr
     if (status == HR_OK) status = check_loading(&image);
     if (status == HR_OK) status = read_build_id(&image, build_id);
     if (status == HR_OK) status = read_manifest(&image, address, manifest);
+    if (status == HR_OK) status = read_descriptions(&image, *manifest);
     if (status != HR_OK) {
         hr_manifest_free(*manifest);
         *manifest = NULL;
@@ -1938,7 +2106,16 @@ hr_status hr_preflight(const void *bytes, uint64_t size, hr_failure *failure, hr
     return HR_OK;
 }
 
-void hr_manifest_free(hr_manifest *manifest) { free(manifest); }
+void hr_manifest_free(hr_manifest *manifest) {
+    if (manifest == NULL) return;
+    for (uint32_t i = 0; i < manifest->migration_count; i++) {
+        hr_layout_free(manifest->migrations[i].from);
+        hr_layout_free(manifest->migrations[i].to);
+    }
+    free(manifest->migrations);
+    hr_layout_free(manifest->layout);
+    free(manifest);
+}
 
 /* A file that hr_preflight would refuse may be given all the same: it has no names then. */
 uint32_t hr_preflight_undefined(const void *bytes, uint64_t size, int (*resolved)(const char *name), char *names,

@@ -91,32 +91,8 @@ hr_status hr_configure(uint32_t slots) {
 
 /* ---- names ---- */
 
-static size_t utf8_length(const unsigned char *text) {
-    static const struct { unsigned char mask, lead, extra, least; } forms[] = {
-        {0x80, 0x00, 0, 0}, {0xE0, 0xC0, 1, 0xC2}, {0xF0, 0xE0, 2, 0}, {0xF8, 0xF0, 3, 0}};
-    for (size_t i = 0; i < 4; i++) {
-        if ((text[0] & forms[i].mask) != forms[i].lead) continue;
-        if (forms[i].least && text[0] < forms[i].least) return 0;
-        if (text[0] > 0xF4 || (text[0] == 0xE0 && text[1] < 0xA0) || (text[0] == 0xED && text[1] > 0x9F) ||
-            (text[0] == 0xF0 && text[1] < 0x90) || (text[0] == 0xF4 && text[1] > 0x8F))
-            return 0;
-        for (size_t k = 1; k <= forms[i].extra; k++)
-            if ((text[k] & 0xC0) != 0x80) return 0;
-        return forms[i].extra + 1u;
-    }
-    return 0;
-}
-
 bool hr_name_valid(const char *name) {
-    if (name == NULL || *name == 0) return false;
-    size_t length = 0;
-    while (name[length]) {
-        size_t step = utf8_length((const unsigned char *)name + length);
-        if (step == 0 || (unsigned char)name[length] < 0x20 || name[length] == 0x7F) return false;
-        length += step;
-        if (length > HR_NAME_MAX) return false;
-    }
-    return true;
+    return name != NULL && *name != 0 && strnlen(name, HR_NAME_MAX + 1) <= HR_NAME_MAX && hr_text_valid(name);
 }
 
 /* ---- the map from (runtime, symbol) to index ---- */
@@ -229,6 +205,7 @@ void hr_runtime_free(hr_runtime *runtime) {
     free(assignments);
     hr_module_orphan(runtime);
     unlink_runtime(runtime);
+    hr_shared_free(runtime);
     pthread_mutex_unlock(&hr.lock);
     free(runtime->quarantine);
     free(runtime);

@@ -103,6 +103,31 @@ void hr_copy_text(char *to, size_t size, const char *from) {
     memset(to + length, 0, size - length);
 }
 
+static size_t utf8_length(const unsigned char *text) {
+    static const struct { unsigned char mask, lead, extra, least; } forms[] = {
+        {0x80, 0x00, 0, 0}, {0xE0, 0xC0, 1, 0xC2}, {0xF0, 0xE0, 2, 0}, {0xF8, 0xF0, 3, 0}};
+    for (size_t i = 0; i < 4; i++) {
+        if ((text[0] & forms[i].mask) != forms[i].lead) continue;
+        if (forms[i].least && text[0] < forms[i].least) return 0;
+        if (text[0] > 0xF4 || (text[0] == 0xE0 && text[1] < 0xA0) || (text[0] == 0xED && text[1] > 0x9F) ||
+            (text[0] == 0xF0 && text[1] < 0x90) || (text[0] == 0xF4 && text[1] > 0x8F))
+            return 0;
+        for (size_t k = 1; k <= forms[i].extra; k++)
+            if ((text[k] & 0xC0) != 0x80) return 0;
+        return forms[i].extra + 1u;
+    }
+    return 0;
+}
+
+bool hr_text_valid(const char *text) {
+    while (*text) {
+        size_t step = (unsigned char)*text < 0x80 ? 1 : utf8_length((const unsigned char *)text);
+        if (step == 0 || (unsigned char)*text < 0x20 || *text == 0x7F) return false;
+        text += step;
+    }
+    return true;
+}
+
 hr_status hr_fail(hr_failure *failure, hr_status status, const char *found, const char *expected, const char *fix,
                   const char *reason, ...) {
     if (failure == NULL) return status;

@@ -16,6 +16,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 INCLUDE = ROOT / "shim" / "include"
 SOURCES = ROOT / "shim" / "src"
+PREFLIGHT = tuple(SOURCES / name for name in ("layout.c", "compare.c", "status.c"))
+"""What preflight.c needs beside itself."""
 HOSTS = Path(__file__).resolve().parent / "hosts"
 
 WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror")

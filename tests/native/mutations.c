@@ -235,6 +235,23 @@ static int open_in_child(const char *path) {
     return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
 }
 
+/* A description that was accepted equals itself, also after its way through a message. */
+static void check_layout(const hr_layout_v1 *layout) {
+    void *bytes = NULL;
+    uint64_t size;
+    hr_layout_v1 *again = NULL;
+    hr_layout_comparison *comparison = NULL;
+    hr_failure failure;
+    if (hr_layout_pack(layout, &bytes, &size) != HR_OK || hr_layout_unpack(bytes, size, &failure, &again) != HR_OK ||
+        hr_layout_compare(layout, again, &comparison) != HR_OK || comparison->row_count != 0) {
+        fprintf(stderr, "a description differs from itself\n");
+        abort();
+    }
+    hr_comparison_free(comparison);
+    hr_layout_free(again);
+    hr_layout_bytes_free(bytes);
+}
+
 /* The bytes go to a buffer of exactly their size, so that AddressSanitizer sees the first byte read behind them. */
 static hr_status run_preflight(const mutant *m) {
     uint8_t *exact = malloc(m->size != 0 ? m->size : 1);
@@ -249,6 +266,7 @@ static hr_status run_preflight(const mutant *m) {
         fprintf(stderr, "preflight contradicts itself: status %d\n", status);
         abort();
     }
+    if (manifest != NULL && manifest->layout != NULL) check_layout(manifest->layout);
     char names[64];
     hr_preflight_undefined(exact, m->size, NULL, names, sizeof names);
     hr_manifest_free(manifest);

@@ -60,9 +60,75 @@ class _Manifest(ctypes.Structure):
         ("address", ctypes.c_uint64),
         ("on_load", ctypes.c_uint64),
         ("on_unload", ctypes.c_uint64),
+        ("layout_address", ctypes.c_uint64),
+        ("migrate_address", ctypes.c_uint64),
+        ("layout", ctypes.c_void_p),
+        ("migrations", ctypes.c_void_p),
+        ("migration_count", ctypes.c_uint32),
+        ("reserved2", ctypes.c_uint32),
         ("warnings", ctypes.c_uint32),
         ("entry_count", ctypes.c_uint32),
     ]
+
+
+class _Field(ctypes.Structure):
+    _fields_ = [
+        ("name", ctypes.c_char_p),
+        ("type", ctypes.c_char_p),
+        ("nested", ctypes.c_void_p),
+        ("offset", ctypes.c_uint64),
+        ("size", ctypes.c_uint64),
+        ("flags", ctypes.c_uint32),
+        ("reserved", ctypes.c_uint32),
+    ]
+
+
+class _Type(ctypes.Structure):
+    _fields_ = [
+        ("name", ctypes.c_char_p),
+        ("size", ctypes.c_uint64),
+        ("align", ctypes.c_uint32),
+        ("kind", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+        ("field_count", ctypes.c_uint32),
+        ("fields", ctypes.POINTER(_Field)),
+    ]
+
+
+class _LayoutEntry(ctypes.Structure):
+    _fields_ = [
+        ("symbol", ctypes.c_char_p),
+        ("state", ctypes.POINTER(_Type)),
+        ("input", ctypes.POINTER(_Type)),
+        ("output", ctypes.POINTER(_Type)),
+    ]
+
+
+class _Layout(ctypes.Structure):
+    _fields_ = [
+        ("magic", ctypes.c_uint32),
+        ("version", ctypes.c_uint16),
+        ("struct_size", ctypes.c_uint16),
+        ("type_count", ctypes.c_uint32),
+        ("entry_count", ctypes.c_uint32),
+        ("types", ctypes.POINTER(ctypes.POINTER(_Type))),
+        ("entries", ctypes.POINTER(_LayoutEntry)),
+    ]
+
+
+def _layout_lines(address: int) -> tuple[str, ...]:
+    layout = _Layout.from_address(address)
+    lines = []
+    for at in range(layout.type_count):
+        each = layout.types[at].contents
+        fields = [each.fields[k] for k in range(each.field_count)]
+        words = [f"{field.name.decode()}:{field.type.decode()}@{field.offset}" for field in fields]
+        lines.append(" ".join([f"{each.name.decode()} {each.size}/{each.align}", *words]))
+    for at in range(layout.entry_count):
+        entry = layout.entries[at]
+        takes = [part.contents.name.decode() if part else "-" for part in (entry.state, entry.input, entry.output)]
+        lines.append(f"{entry.symbol.decode()}({', '.join(takes)})")
+    return tuple(lines)
 
 
 @dataclass(frozen=True)
@@ -81,6 +147,11 @@ class Verdict:
     address: int = 0
     on_load: int = 0
     on_unload: int = 0
+    layout_address: int = 0
+    migrate_address: int = 0
+    migration_count: int = 0
+    layout: tuple[str, ...] = ()
+    """A line for each type ("name size/align field:type@offset ..."), then one for each slot."""
     warnings: int = 0
     entries: tuple[tuple[str, int], ...] = ()
 
@@ -93,7 +164,7 @@ class Preflight:
 
     def __init__(self, directory: Path) -> None:
         library = directory / "libpreflight.so"
-        sources = [Path(__file__).with_name("preflight_whole.c"), cbuild.SOURCES / "status.c"]
+        sources = [Path(__file__).with_name("preflight_whole.c"), *cbuild.PREFLIGHT]
         command: list[str | Path] = [cbuild.cc(), "-shared", "-fPIC", "-O2", *cbuild.WARNINGS, "-I", cbuild.INCLUDE]
         cbuild.run([*command, "-o", library, *sources])
         self._library = ctypes.CDLL(str(library))
@@ -122,6 +193,10 @@ class Preflight:
             address=manifest.address,
             on_load=manifest.on_load,
             on_unload=manifest.on_unload,
+            layout_address=manifest.layout_address,
+            migrate_address=manifest.migrate_address,
+            migration_count=manifest.migration_count,
+            layout=_layout_lines(manifest.layout) if manifest.layout else (),
             warnings=manifest.warnings,
             entries=tuple((entry.name.decode(), entry.function) for entry in entries),
         )

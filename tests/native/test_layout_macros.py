@@ -140,8 +140,12 @@ LISTS = {
     "signedness": ("float a; int b;", "F(S, a, float) F(S, b, unsigned)", "S.b is no unsigned"),
     "bounds": ("float a[4]; int b;", "F(S, a, float, [3]) F(S, b, int)", "S.a is no float"),
     "pointer": ("char *a; int b;", "F(S, a, int *) F(S, b, int)", "S.a is no int *"),
-    "left out at the end": ("float a; int b;", "F(S, a, float)", "leaves some out"),
-    "left out in the middle": ("float a; int c; int b;", "F(S, a, float) F(S, b, int)", "leaves some out"),
+    "left out at the end": ("float a; int b;", "F(S, a, float)", "its list leaves some fields out"),
+    "left out in the middle": (
+        "float a; int c; int b;",
+        "F(S, a, float) F(S, b, int)",
+        "its list leaves some fields out",
+    ),
     "another order": ("float a; int b;", "F(S, b, int) F(S, a, float)", "is elsewhere in the struct"),
     "no such field": ("float a;", "F(S, b, float)", ""),
 }

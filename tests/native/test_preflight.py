@@ -66,6 +66,34 @@ static int32_t unload(void *state) { return state != 0; }
 HR_MODULE_WITH_HOOKS("counter", 2, load, unload, HR_PATCH("counter.add", add), HR_PATCH("counter.show", show))
 """
 
+LAYOUT_MODULE = """
+#include <hotreload/patch.h>
+
+#define POINT_FIELDS(F) F(Point, x, float) F(Point, y, float)
+HR_STRUCT(Point, POINT_FIELDS)
+HR_LAYOUT(Point, POINT_FIELDS)
+#define SHAPE_FIELDS(F) F(Shape, at, Point, [2]) F(Shape, next, struct Shape *) F(Shape, spare, hr_reserve, [24])
+HR_STRUCT(Shape, SHAPE_FIELDS)
+HR_LAYOUT(Shape, SHAPE_FIELDS)
+#define OLD_FIELDS(F) F(OldShape, at, Point, [2])
+HR_STRUCT(OldShape, OLD_FIELDS)
+HR_LAYOUT_AS(OldShape, "Shape", OLD_FIELDS)
+HR_HOST_LAYOUT(old_shape, HR_TYPE(OldShape) HR_TYPE(Point), HR_TAKES("shape.tick", OldShape, void, void))
+
+static int32_t tick(void *state, const void *in, void *out) {
+    (void)in, (void)out;
+    return ((Shape *)state)->at[0].x > 0;
+}
+static int32_t enlarge(void *host, const void *from, void *to) {
+    (void)host;
+    ((Shape *)to)->at[0] = ((const OldShape *)from)->at[0];
+    return 0;
+}
+HR_MODULE("shape", 3, HR_PATCH("shape.tick", tick))
+HR_MODULE_LAYOUT(HR_TYPE(Point), HR_TAKES("shape.tick", Shape, int, void))
+HR_MODULE_MIGRATIONS(HR_MIGRATION("Shape", &old_shape, 0, enlarge))
+"""
+
 CXX_MODULE = """
 #include <hotreload/patch.h>
 #include <iostream>
@@ -143,7 +171,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
         source: str, *flags: str, compiler: str | None = None, base: tuple[str, ...] = cbuild.MODULE_FLAGS
     ) -> Path:
         chosen = compiler or cbuild.cc()
-        output = directory / f"module-{next(numbers)}.so"
+        output = directory / f"module-{next(numbers):04}.so"  # names of one length: the build id covers it
         text = output.with_suffix(".cc" if "++" in chosen else ".c")
         text.write_text(source, encoding="utf-8")
         cbuild.run([chosen, *base, *flags, "-I", cbuild.INCLUDE, "-o", output, text])
@@ -504,6 +532,131 @@ def test_invalid_manifest(preflight: Preflight, build: Build, source: str, words
     refused(preflight(build(source, "-Wno-pedantic")), "E-MANIFEST", *words)
 
 
+@pytest.mark.parametrize("flags", [(), ("-Wl,-z,pack-relative-relocs",), ("-fuse-ld=lld",), ("-nostdlib",)])
+def test_layouts_and_migrations(preflight: Preflight, build: Build, flags: tuple[str, ...]) -> None:
+    path = build(LAYOUT_MODULE, *flags)
+    verdict, where = preflight(path), addresses(path)
+    assert verdict.code == "ok", verdict
+    assert verdict.layout_address == where["HOTPATCH_LAYOUT_V1"]
+    assert (verdict.migrate_address, verdict.migration_count) == (where["HOTPATCH_MIGRATE_V1"], 1)
+    assert verdict.layout == (
+        "Point 8/4 x:float@0 y:float@4",
+        "Shape 48/8 at:Point[2]@0 next:struct Shape *@16 spare:hr_reserve[24]@24",
+        "int 4/4",
+        "void 0/1",
+        "shape.tick(Shape, int, void)",
+    )
+
+
+def test_a_module_that_describes_nothing(preflight: Preflight, module: Path) -> None:
+    verdict = preflight(module)
+    assert (verdict.layout_address, verdict.migrate_address, verdict.layout) == (0, 0, ())
+
+
+def layouts(head: str, rest: str = "") -> str:
+    """A sound manifest beside a description written by hand."""
+    return manifest(OK) + rest + f"HR_MODULE_EXPORT const hr_layout_v1 HOTPATCH_LAYOUT_V1 = {{ {head} }};\n"
+
+
+LAYOUT_OK = "HR_LAYOUT_MAGIC_V1, 1, 32, 1, 0, list, 0"
+
+
+def layout_type(type_: str, field: str = '"x", "float", 0, 0, 4, 0, 0') -> str:
+    return (
+        f"static const hr_layout_field_v1 fields[] = {{ {{ {field} }} }};\n"
+        f"static const hr_layout_type_v1 type = {{ {type_} }};\n"
+        "static const hr_layout_type_v1 *const list[] = { &type };\n"
+    )
+
+
+TYPE_OK = '"T", 8, 4, HR_TYPE_STRUCT, 0, 1, fields'
+
+
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [
+        ("0x48504c32, 1, 32, 1, 0, list, 0", "magic 0x48504c32"),
+        ("HR_LAYOUT_MAGIC_V1, 2, 32, 1, 0, list, 0", "version 0x2"),
+        ("HR_LAYOUT_MAGIC_V1, 1, 40, 1, 0, list, 0", "struct size 0x28"),
+    ],
+)
+def test_layouts_of_another_abi(preflight: Preflight, build: Build, head: str, words: str) -> None:
+    refused(preflight(build(layouts(head, layout_type(TYPE_OK)))), "E-ABI", words)
+
+
+@pytest.mark.parametrize(
+    ("head", "rest", "words"),
+    [
+        ("HR_LAYOUT_MAGIC_V1, 1, 32, 5000, 0, list, 0", layout_type(TYPE_OK), "impossible counts"),
+        ("HR_LAYOUT_MAGIC_V1, 1, 32, 0, 70000, 0, 0", "", "impossible counts"),
+        ("HR_LAYOUT_MAGIC_V1, 1, 32, 1, 0, 0, 0", "", "impossible counts"),
+        ("HR_LAYOUT_MAGIC_V1, 1, 32, 4000, 0, list, 0", layout_type(TYPE_OK), "list of types"),
+        (LAYOUT_OK, "static const hr_layout_type_v1 *const list[] = {(void *)64};\n", "list of types"),
+        (LAYOUT_OK, layout_type(TYPE_OK.replace("8, 4, HR_TYPE_STRUCT", "8, 3, HR_TYPE_STRUCT")), "alignment"),
+        (LAYOUT_OK, layout_type(TYPE_OK.replace("8, 4, HR_TYPE_STRUCT", "8, 0, HR_TYPE_STRUCT")), "alignment"),
+        (LAYOUT_OK, layout_type(TYPE_OK.replace("HR_TYPE_STRUCT", "77")), "unknown kind"),
+        (LAYOUT_OK, layout_type(TYPE_OK.replace("HR_TYPE_STRUCT", "HR_TYPE_SCALAR")), "impossible fields"),
+        (LAYOUT_OK, layout_type(TYPE_OK.replace("1, fields", "1, 0")), "impossible fields"),
+        (LAYOUT_OK, layout_type(TYPE_OK.replace("1, fields", "100000, fields")), "too many fields"),
+        (LAYOUT_OK, layout_type(TYPE_OK.replace("1, fields", "60000, fields")), "a field"),
+        (LAYOUT_OK, layout_type(TYPE_OK.replace('"T"', '""')), "a name"),
+        (LAYOUT_OK, layout_type(TYPE_OK.replace('"T"', '"' + "x" * 256 + '"')), "a name"),
+        (LAYOUT_OK, layout_type(TYPE_OK.replace('"T"', r'"\xff"')), "a name"),
+        (LAYOUT_OK, layout_type(TYPE_OK.replace('"T"', "(const char *)16")), "a type"),
+        (LAYOUT_OK, layout_type(TYPE_OK, '0, "float", 0, 0, 4, 0, 0'), "a name"),
+        (LAYOUT_OK, layout_type(TYPE_OK, '"x", "float", 0, 6, 4, 0, 0'), "a field lies outside it"),
+        (LAYOUT_OK, layout_type(TYPE_OK, '"x", "float", 0, -1ull, 4, 0, 0'), "a field lies outside it"),
+        (LAYOUT_OK, layout_type(TYPE_OK, '"x", "float", 0, (uint64_t)&one, 4, 0, 0'), "a field"),
+        (LAYOUT_OK, layout_type(TYPE_OK, '"x", "float", (void *)8, 0, 4, 0, 0'), "a field"),
+        (
+            LAYOUT_OK.replace("1, 0, list", "2, 0, two"),
+            layout_type(TYPE_OK)
+            + 'static const hr_layout_type_v1 other = {"T", 8, 8, HR_TYPE_STRUCT, 0, 1, fields};\n'
+            + "static const hr_layout_type_v1 *const two[] = {&type, &other};\n",
+            "T is described twice",
+        ),
+    ],
+)
+def test_invalid_layouts(preflight: Preflight, build: Build, head: str, rest: str, words: str) -> None:
+    refused(preflight(build(layouts(head, rest), "-Wno-pedantic")), "E-MANIFEST", words)
+
+
+def test_types_may_refer_to_each_other_in_circles(preflight: Preflight, build: Build) -> None:
+    rest = (
+        "static const hr_layout_type_v1 type;\n"
+        'static const hr_layout_field_v1 fields[] = {{"next", "T *", &type, 0, 8, 0, 0}};\n'
+        'static const hr_layout_type_v1 type = {"T", 8, 8, HR_TYPE_STRUCT, 0, 1, fields};\n'
+        "static const hr_layout_type_v1 *const list[] = {&type, &type};\n"
+    )
+    verdict = preflight(build(layouts(LAYOUT_OK.replace("1, 0, list", "2, 0, list"), rest)))
+    assert verdict.layout == ("T 8/8 next:T *@0",)
+
+
+@pytest.mark.parametrize(
+    ("export", "code", "words"),
+    [
+        ("HR_MIGRATE_MAGIC_V1 + 1, 1, 24, 1, 0, all", "E-ABI", "magic"),
+        ("HR_MIGRATE_MAGIC_V1, 1, 24, 257, 0, all", "E-MANIFEST", "257 migrations"),
+        ("HR_MIGRATE_MAGIC_V1, 1, 24, 1, 0, 0", "E-MANIFEST", "impossible number"),
+        ("HR_MIGRATE_MAGIC_V1, 1, 24, 200, 0, all", "E-MANIFEST", "not valid"),
+        ("HR_MIGRATE_MAGIC_V1, 1, 24, 1, 0, all", "E-MANIFEST", "HOTPATCH_LAYOUT_V1 beside it"),
+        ("HR_MIGRATE_MAGIC_V1, 1, 24, 1, 0, data", "E-MANIFEST", "not valid"),
+        ("HR_MIGRATE_MAGIC_V1, 1, 24, 1, 0, nameless", "E-MANIFEST", "not valid"),
+    ],
+)
+def test_invalid_migrations(preflight: Preflight, build: Build, export: str, code: str, words: str) -> None:
+    rest = (
+        "static int32_t grow(void *host, const void *from, void *to) { return host || from || to; }\n"
+        "static int value;\n"
+        'static const hr_migration_v1 all[] = {{"T", 0, 0, grow}};\n'
+        'static const hr_migration_v1 data[] = {{"T", 0, 0, (hr_migrate_fn)&value}};\n'
+        "static const hr_migration_v1 nameless[] = {{0, 0, 0, grow}};\n"
+        "HR_QUIET static const void *const used[] = {all, data, nameless};\n"
+    )
+    source = manifest(OK) + rest + f"HR_MODULE_EXPORT const hr_migrate_v1 HOTPATCH_MIGRATE_V1 = {{ {export} }};\n"
+    refused(preflight(build(source, "-Wno-pedantic")), code, words)
+
+
 def test_function_in_the_middle_of_another(preflight: Preflight, module: Path) -> None:
     elf, function = Elf(module), dict(preflight(module).entries)["counter.add"]
     table = elf.section(".rela.dyn")
@@ -835,6 +988,7 @@ def test_undefined_symbols(preflight: Preflight, build: Build) -> None:
 def victims(build: Build, cxx: str, require_tool: RequireTool, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """A module of C, of C++ and of Rust each, from several linkers, whole and stripped."""
     found = [build(C_MODULE), build(CXX_MODULE, compiler=cxx), stripped(build(C_MODULE, "-Wl,--hash-style=sysv"))]
+    found += [build(LAYOUT_MODULE), stripped(build(LAYOUT_MODULE, "-Wl,-z,pack-relative-relocs", "-nostdlib"))]
     for linker in ("lld", "mold"):
         require_tool(f"ld.{linker}")
         found.append(build(C_MODULE, f"-fuse-ld={linker}"))
@@ -844,7 +998,7 @@ def victims(build: Build, cxx: str, require_tool: RequireTool, tmp_path_factory:
 
 def mutations(directory: Path, *flags: str) -> Path:
     program = directory / "mutations"
-    sources = [Path(__file__).with_name("mutations.c"), cbuild.SOURCES / "preflight.c", cbuild.SOURCES / "status.c"]
+    sources = [Path(__file__).with_name("mutations.c"), cbuild.SOURCES / "preflight.c", *cbuild.PREFLIGHT]
     cbuild.run([cbuild.cc(), *cbuild.WARNINGS, *flags, "-I", cbuild.INCLUDE, "-o", program, *sources, "-ldl"])
     return program
 

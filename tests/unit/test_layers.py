@@ -108,7 +108,7 @@ INCLUDES = {
     "status.h": {"abi.h"},
     "layout.h": {"status.h"},
     "describe.h": {"layout.h"},
-    "preflight.h": {"status.h"},
+    "preflight.h": {"layout.h"},
     "report.h": {"preflight.h"},
     "wire.h": {"hotreload.h"},
     "hotreload.h": {"describe.h", "report.h", "slot.h", "off.h"},

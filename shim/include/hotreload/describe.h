@@ -14,7 +14,7 @@
  *                 hr_declare_layout(NULL, &layout);
  * In the module:  HR_MODULE_LAYOUT(HR_TYPE(Envelope), HR_TAKES("synth.tick", Voice, Note, void))
  *
- * HR_TAKES names the types of state, input and output: void where there is none, hr_unchecked where it is not described.
+ * HR_TAKES names the types of state, input and output: void where there is none, hr_unchecked where it is not told.
  * HR_TYPE names further types: those of fields. Several of either may follow each other, HR_TAKES with commas.
  *
  * A description cannot lie: the compiler compares every listed type with the field's own, and the list as a whole with
@@ -37,6 +37,25 @@ template <class Type> struct hr_same<Type, Type> {
 #define HR_STATIC_ASSERT(condition, text) static_assert(condition, text)
 #define HR_ALIGN_OF(type) alignof(type)
 #define HR_SAME_TYPE(owner, field, ...) hr_same<decltype(owner::field), __VA_ARGS__>::value
+/* HR_NUMBER_* of a type; of an enum and of everything else 0. */
+extern "C++" {
+template <class Type> struct hr_number { static constexpr uint32_t value = 0; };
+template <> struct hr_number<bool> { static constexpr uint32_t value = HR_NUMBER_BOOL; };
+template <> struct hr_number<char> { static constexpr uint32_t value = HR_NUMBER_CHAR; };
+template <> struct hr_number<signed char> { static constexpr uint32_t value = HR_NUMBER_I8; };
+template <> struct hr_number<unsigned char> { static constexpr uint32_t value = HR_NUMBER_U8; };
+template <> struct hr_number<short> { static constexpr uint32_t value = HR_NUMBER_I16; };
+template <> struct hr_number<unsigned short> { static constexpr uint32_t value = HR_NUMBER_U16; };
+template <> struct hr_number<int> { static constexpr uint32_t value = HR_NUMBER_I32; };
+template <> struct hr_number<unsigned> { static constexpr uint32_t value = HR_NUMBER_U32; };
+template <> struct hr_number<long> { static constexpr uint32_t value = HR_NUMBER_I64; };
+template <> struct hr_number<unsigned long> { static constexpr uint32_t value = HR_NUMBER_U64; };
+template <> struct hr_number<long long> { static constexpr uint32_t value = HR_NUMBER_I64; };
+template <> struct hr_number<unsigned long long> { static constexpr uint32_t value = HR_NUMBER_U64; };
+template <> struct hr_number<float> { static constexpr uint32_t value = HR_NUMBER_F32; };
+template <> struct hr_number<double> { static constexpr uint32_t value = HR_NUMBER_F64; };
+}
+#define HR_NUMBER_OF(...) hr_number<__VA_ARGS__>::value
 #define HR_STANDARD_LAYOUT(type)                                                                                       \
     HR_STATIC_ASSERT(__is_standard_layout(type), #type ": only standard-layout types have a fixed layout");
 #else
@@ -44,6 +63,11 @@ template <class Type> struct hr_same<Type, Type> {
 #define HR_ALIGN_OF(type) _Alignof(type)
 #define HR_SAME_TYPE(owner, field, ...)                                                                                \
     __builtin_types_compatible_p(__typeof__(((owner *)0)->field), __typeof__(__VA_ARGS__))
+#define HR_NUMBER_OF(...)                                                                                              \
+    _Generic(*(__VA_ARGS__ *)0, _Bool: HR_NUMBER_BOOL, char: HR_NUMBER_CHAR, signed char: HR_NUMBER_I8,                \
+             unsigned char: HR_NUMBER_U8, short: HR_NUMBER_I16, unsigned short: HR_NUMBER_U16, int: HR_NUMBER_I32,     \
+             unsigned: HR_NUMBER_U32, long: HR_NUMBER_I64, unsigned long: HR_NUMBER_U64, long long: HR_NUMBER_I64,     \
+             unsigned long long: HR_NUMBER_U64, float: HR_NUMBER_F32, double: HR_NUMBER_F64, default: 0)
 #define HR_STANDARD_LAYOUT(type)
 #endif
 
@@ -57,7 +81,7 @@ template <class Type> struct hr_same<Type, Type> {
 #define HR_FIELD_DECLARE_(field, type, bounds, ...) type field bounds;
 #define HR_FIELD_DESCRIBED(owner, field, ...) HR_FIELD_DESCRIBE_(owner, field, __VA_ARGS__, , )
 #define HR_FIELD_DESCRIBE_(owner, field, type, bounds, ...)                                                            \
-    {#field, #type HR_QUOTE(bounds), 0, HR_OFFSET_OF(owner, field), sizeof(((owner *)0)->field), 0, 0},
+    {#field, #type HR_QUOTE(bounds), 0, HR_OFFSET_OF(owner, field), sizeof(((owner *)0)->field), HR_NUMBER_OF(type), 0},
 #define HR_FIELD_CHECKED(owner, field, ...) HR_FIELD_CHECK_(owner, field, __VA_ARGS__, , )
 #define HR_FIELD_CHECK_(owner, field, type, bounds, ...)                                                               \
     HR_STATIC_ASSERT(HR_SAME_TYPE(owner, field, type bounds), #owner "." #field " is no " #type #bounds);
@@ -80,7 +104,7 @@ template <class Type> struct hr_same<Type, Type> {
     struct hr_listed_##type {                                                                                          \
         fields(HR_FIELD_OF_STRUCT)                                                                                     \
     };                                                                                                                 \
-    HR_STATIC_ASSERT(sizeof(type) == sizeof(struct hr_listed_##type), #type ": the list of its fields leaves some out"); \
+    HR_STATIC_ASSERT(sizeof(type) == sizeof(struct hr_listed_##type), #type ": its list leaves some fields out");      \
     fields(HR_FIELD_PLACED)                                                                                            \
     HR_DESCRIBE(type, name, HR_TYPE_STRUCT, 0, fields)
 
@@ -89,7 +113,7 @@ template <class Type> struct hr_same<Type, Type> {
     union hr_listed_##type {                                                                                           \
         fields(HR_FIELD_OF_STRUCT)                                                                                     \
     };                                                                                                                 \
-    HR_STATIC_ASSERT(sizeof(type) == sizeof(union hr_listed_##type), #type ": the list of its members leaves some out"); \
+    HR_STATIC_ASSERT(sizeof(type) == sizeof(union hr_listed_##type), #type ": its list leaves some members out");      \
     HR_DESCRIBE(type, #type, HR_TYPE_UNION, 0, fields)
 
 /* Describes some fields of a struct: of a packed one, or of one with bit-fields, which have no address. */

@@ -118,6 +118,11 @@ uint64_t hr_generation(hr_runtime *runtime);
  * HR_E_DUPLICATE: it has been declared; HR_E_USAGE: no valid name; HR_E_LIMIT; HR_E_MEMORY. */
 hr_status hr_declare(hr_runtime *runtime, hr_slot *slot);
 
+/* Tells what the host's structs look like (describe.h), so that a module compiled with another idea of them is refused
+ * (E-LAYOUT). Before modules are loaded; several times if that is convenient, and copied each time.
+ * HR_E_USAGE: the description is invalid or contradicts an earlier one; *failure (may be null) says how. */
+hr_status hr_declare_layout(hr_runtime *runtime, const hr_layout_v1 *layout, hr_failure *failure);
+
 /* A handle of a slot that exists, declared or created by a module. HR_E_NO_SLOT. */
 hr_status hr_find(hr_runtime *runtime, const char *symbol, hr_slot *slot);
 

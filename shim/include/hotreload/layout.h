@@ -36,6 +36,20 @@
 /* hr_layout_type_v1.flags: only some of the fields are listed (of a packed struct, of one with bit-fields). */
 #define HR_TYPE_PARTIAL 1
 
+/* What a field's type is, whatever typedef it is called by. 0: no number, or not known; then names alone count. */
+#define HR_NUMBER_BOOL 1
+#define HR_NUMBER_CHAR 2
+#define HR_NUMBER_I8 3
+#define HR_NUMBER_U8 4
+#define HR_NUMBER_I16 5
+#define HR_NUMBER_U16 6
+#define HR_NUMBER_I32 7
+#define HR_NUMBER_U32 8
+#define HR_NUMBER_I64 9
+#define HR_NUMBER_U64 10
+#define HR_NUMBER_F32 11
+#define HR_NUMBER_F64 12
+
 /* The room that a struct keeps for later: its last field, of type hr_reserve[N]. New fields may take its place as long
  * as they lie inside it, and the size and all fields before stay what they are. */
 typedef unsigned char hr_reserve;
@@ -48,7 +62,7 @@ typedef struct hr_layout_field_v1 {
     const hr_layout_type_v1 *nested; /* the description of its type, or of its elements'; may be null */
     uint64_t offset;
     uint64_t size;
-    uint32_t flags;    /* 0 */
+    uint32_t flags;    /* HR_NUMBER_* of its type, or of an array's elements */
     uint32_t reserved; /* 0 */
 } hr_layout_field_v1;
 
@@ -111,5 +125,81 @@ typedef struct hr_migrate_v1 {
     uint32_t reserved;
     const hr_migration_v1 *migrations;
 } hr_migrate_v1;
+
+/* ---- comparing two descriptions ---- */
+
+#define HR_FIELD_ADDED 1
+#define HR_FIELD_REMOVED 2
+#define HR_FIELD_MOVED 4      /* of an enumerator: its value differs */
+#define HR_FIELD_RESIZED 8
+#define HR_FIELD_RETYPED 16
+#define HR_FIELD_REALIGNED 32 /* of a type as a whole */
+#define HR_FIELD_MIGRATED 64  /* differs, and the module brings the migration */
+
+typedef struct hr_layout_side {
+    const char *type; /* null where the row is about a type as a whole */
+    uint64_t offset;
+    uint64_t size;
+    uint32_t align;   /* 0: of a field, not known */
+    uint32_t present; /* 0: this side does not have it */
+} hr_layout_side;
+
+/* A type that differs has a row for itself (field "") and then one for each of its fields, equal ones included. */
+typedef struct hr_layout_row {
+    const char *type;  /* or a slot's symbol, where `argument` is set */
+    const char *field; /* or "state", "input", "output" */
+    hr_layout_side host;
+    hr_layout_side module;
+    uint32_t change;   /* HR_FIELD_*; 0: equal */
+    uint32_t refused;  /* 0: compatible, as growth into a reserve is */
+    uint32_t argument;
+    uint32_t reserved;
+} hr_layout_row;
+
+#ifdef __cplusplus /* a flexible array member, which C++ compilers know as an extension */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wpedantic"
+#endif
+/* Its texts belong to the two descriptions. */
+typedef struct hr_layout_comparison {
+    int32_t status;       /* HR_OK, or HR_E_LAYOUT when a row is refused */
+    uint32_t refused;     /* rows */
+    uint32_t type_count;  /* that both describe */
+    uint32_t entry_count; /* slots that both describe */
+    uint32_t row_count;
+    uint32_t reserved;
+    hr_layout_row rows[];
+} hr_layout_comparison;
+#ifdef __cplusplus
+#pragma GCC diagnostic pop
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The functions below take descriptions in the shim's own form: those of hr_manifest.layout, and what hr_layout_copy
+ * and hr_layout_unpack return: every type once, sorted by name, every slot once, sorted by symbol. */
+
+/* A checked copy of what an author wrote. HR_E_USAGE: *failure (may be null) tells what is invalid. */
+hr_status hr_layout_copy(const hr_layout_v1 *from, hr_failure *failure, hr_layout_v1 **layout);
+void hr_layout_free(hr_layout_v1 *layout);
+
+/* What a module's code and the host's would each find in the same memory. HR_OK: compatible; HR_E_LAYOUT; HR_E_MEMORY
+ * (*comparison is null then). */
+hr_status hr_layout_compare(const hr_layout_v1 *host, const hr_layout_v1 *module, hr_layout_comparison **comparison);
+void hr_comparison_free(hr_layout_comparison *comparison);
+/* The refused rows as the texts of an E-LAYOUT failure. */
+hr_status hr_layout_explain(const hr_layout_comparison *comparison, const hr_layout_v1 *host, hr_failure *failure);
+
+/* One block of bytes for a message, to be given to hr_layout_bytes_free. */
+hr_status hr_layout_pack(const hr_layout_v1 *layout, void **bytes, uint64_t *size);
+void hr_layout_bytes_free(void *bytes);
+/* HR_E_PROTOCOL, HR_E_ABI: the bytes are no description. */
+hr_status hr_layout_unpack(const void *bytes, uint64_t size, hr_failure *failure, hr_layout_v1 **layout);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

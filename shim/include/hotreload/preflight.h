@@ -2,7 +2,7 @@
 #ifndef HOTRELOAD_PREFLIGHT_H
 #define HOTRELOAD_PREFLIGHT_H
 
-#include "status.h"
+#include "layout.h"
 
 /* Hexadecimal build id (up to 32 bytes of it) with its terminating zero. */
 #define HR_BUILD_ID_SIZE 65
@@ -24,6 +24,14 @@ typedef struct hr_manifest_entry {
     uint32_t reserved;
 } hr_manifest_entry;
 
+/* What HOTPATCH_MIGRATE_V1 says. */
+typedef struct hr_manifest_migration {
+    char type[HR_TYPE_NAME_MAX + 1];
+    uint64_t function; /* virtual address in the file */
+    hr_layout_v1 *from; /* null: hr_manifest.layout */
+    hr_layout_v1 *to;
+} hr_manifest_migration;
+
 /* What HOTPATCH_MODULE_V1 of a file says, its relocations applied. Addresses are virtual, before any load bias. */
 #ifdef __cplusplus /* a flexible array member, which C++ compilers know as an extension */
 #pragma GCC diagnostic push
@@ -38,6 +46,12 @@ typedef struct hr_manifest {
     uint64_t address;   /* of HOTPATCH_MODULE_V1 */
     uint64_t on_load;   /* 0: none */
     uint64_t on_unload; /* 0: none */
+    uint64_t layout_address;  /* of HOTPATCH_LAYOUT_V1; 0: none */
+    uint64_t migrate_address; /* of HOTPATCH_MIGRATE_V1; 0: none */
+    hr_layout_v1 *layout;     /* null: not described */
+    hr_manifest_migration *migrations;
+    uint32_t migration_count;
+    uint32_t reserved2;
     uint32_t warnings;  /* HR_WARN_* */
     uint32_t entry_count;
     hr_manifest_entry entries[];

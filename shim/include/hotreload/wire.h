@@ -22,6 +22,7 @@
 #define HR_MSG_ROLLBACK 6 /* hr_rollback_request -> hr_reply and reports */
 #define HR_MSG_STATUS 7   /* nothing     -> hr_welcome without a descriptor */
 #define HR_MSG_OPTIONS 8  /* hr_options_request -> hr_reply */
+#define HR_MSG_LAYOUTS 9  /* nothing     -> hr_reply and the bytes of hr_layout_pack; none: nothing is declared */
 #define HR_MSG_REPLY 128  /* set in the kind of every answer */
 
 typedef struct hr_message {
@@ -143,6 +144,10 @@ typedef struct hr_box {
 #define HR_SLOT_UNDECLARED 3
 #define HR_SLOT_PROBATION 4
 
+/* hr_box_slot.flags: who tells the layouts that the slot takes. They are checked where both do. */
+#define HR_SLOT_HOST_DESCRIBES 1
+#define HR_SLOT_MODULE_DESCRIBES 2
+
 typedef struct hr_box_slot {
     char symbol[HR_NAME_MAX + 1];
     uint64_t version;
@@ -157,7 +162,9 @@ typedef struct hr_box_slot {
     uint32_t epoch;         /* a call that began in this one, or later, runs this version; an earlier one may not */
     uint64_t first_version; /* atomic: the newest version that has been called, */
     uint64_t first_called;  /* atomic: and when it first was, CLOCK_REALTIME ns; 0: none was */
-    uint64_t spare[6]; /* whole cache lines: what a commit changes of a record, from version to runtime, fills one */
+    uint32_t flags;         /* HR_SLOT_*_DESCRIBES */
+    uint32_t reserved;
+    uint64_t spare[5]; /* whole cache lines: what a commit changes of a record, from version to runtime, fills one */
 } hr_box_slot;
 
 /* Call times of one version of a slot: version v's are at [2 * index + v % 2]. Bucket b < 8 counts calls of b ns, bucket

@@ -141,6 +141,12 @@ pub(crate) struct Manifest {
     pub address: u64,
     pub on_load: u64,
     pub on_unload: u64,
+    pub layout_address: u64,
+    pub migrate_address: u64,
+    pub layout: *mut c_void,
+    pub migrations: *mut c_void,
+    pub migration_count: u32,
+    pub reserved2: u32,
     pub warnings: u32,
     pub entry_count: u32,
     pub entries: [ManifestEntry; 0],
@@ -186,7 +192,7 @@ const _: () = {
     assert!(size_of::<Options>() == 112 && offset_of!(Options, budget_bytes) == 32);
     assert!(size_of::<Failure>() == 2056 && offset_of!(Failure, fix) == 1544);
     assert!(size_of::<ManifestEntry>() == 144);
-    assert!(size_of::<Manifest>() == 248 && offset_of!(Manifest, entry_count) == 244);
+    assert!(size_of::<Manifest>() == 288 && offset_of!(Manifest, entry_count) == 284);
     assert!(size_of::<Change>() == 152 && offset_of!(Change, kind) == 144);
     assert!(size_of::<Report>() == 4416 && offset_of!(Report, content) == 224 && offset_of!(Report, path) == 232);
     assert!(offset_of!(Report, us) == 2280 && offset_of!(Report, failure) == 2360);

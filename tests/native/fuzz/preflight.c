@@ -20,5 +20,18 @@ void fuzz_one(const uint8_t *bytes, size_t size, FILE *told) {
     char names[HR_TEXT_SIZE];
     hr_preflight_undefined(bytes, size, resolved, names, sizeof names);
     if (strlen(names) >= sizeof names) abort();
+    if (manifest->layout != NULL) {
+        void *packed = NULL;
+        uint64_t packed_size;
+        hr_layout_v1 *again = NULL;
+        hr_layout_comparison *comparison = NULL;
+        if (hr_layout_pack(manifest->layout, &packed, &packed_size) != HR_OK ||
+            hr_layout_unpack(packed, packed_size, &failure, &again) != HR_OK ||
+            hr_layout_compare(manifest->layout, again, &comparison) != HR_OK || comparison->row_count != 0)
+            abort();
+        hr_comparison_free(comparison);
+        hr_layout_free(again);
+        hr_layout_bytes_free(packed);
+    }
     hr_manifest_free(manifest);
 }
