@@ -12,7 +12,7 @@ from types import TracebackType
 
 from hotreload import native, symbols
 from hotreload.errors import HotreloadError, NoHost
-from hotreload.model import Host, HostOptions, Record, Snapshot
+from hotreload.model import Host, HostOptions, Manifest, Record, Report, Snapshot
 
 ANSWER_SECONDS = 30.0
 """Longer than a host may wait for its safe point (10 s)."""
@@ -112,10 +112,34 @@ class Link:
         After either the connection is of no use: a late answer would be taken for that to another request.
         """
         try:
-            return native.parse_reply(self._body(b""))
+            reply = native.parse_reply(self._body(b""))
         except HotreloadError:
             self._give_up()
             raise
+        return replace(reply, reports=tuple(self._with_layout(each) for each in reply.reports))
+
+    def layouts(self) -> bytes:
+        """The host's layouts as they are now, for `native.compare`; empty where it declares none.
+
+        Raises:
+            NoHost: The host went away, or did not answer in time.
+            HotreloadError: ``E-PROTOCOL``: the host's shim knows nothing of layouts.
+        """
+        self._send(native.LAYOUTS, b"")
+        return native.parse_layouts(self._body(b""))
+
+    def _with_layout(self, report: Report) -> Report:
+        """A report of E-LAYOUT tells all that differs, as far as the build output is still the one that was refused."""
+        if report.failure is None or report.failure.code != "E-LAYOUT":
+            return report
+        manifest = native.inspect(Path(report.module.path))
+        if not isinstance(manifest, Manifest) or manifest.module.content != report.module.content:
+            return report
+        try:
+            rows = native.compare(self.layouts(), manifest.layout).rows
+        except HotreloadError:
+            return report
+        return replace(report, failure=replace(report.failure, layout=rows))
 
     def snapshot(self, now: float, *, alive: bool = True) -> Snapshot:
         """The black box as it is now; works on after the host's death."""

@@ -13,6 +13,77 @@ SAME = "same"
 
 
 @dataclass(frozen=True, slots=True)
+class LayoutSide:
+    """A field, or a type as a whole, as one side has it, in bytes. An enumerator's offset is its value."""
+
+    type: str
+    offset: int
+    size: int
+    align: int = 0
+    """Of a type; 0 for a field."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutRow:
+    """A line of a comparison of layouts: about a type as a whole (``field`` is empty), one of its fields, or what a
+    slot takes (``argument``; ``type`` is the slot, ``field`` is ``state``, ``input`` or ``output``).
+
+    ``changes`` holds the words ``added``, ``removed``, ``moved``, ``resized``, ``retyped``, ``realigned`` and
+    ``migrated``, or nothing for what is equal. What is not ``refused`` is compatible, as growth into a reserve is.
+    """
+
+    type: str
+    field: str
+    host: LayoutSide | None
+    module: LayoutSide | None
+    changes: tuple[str, ...]
+    refused: bool
+    argument: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A module's layouts against a host's: ``types`` and ``slots`` that both describe, and rows for what differs."""
+
+    types: int
+    slots: int
+    rows: tuple[LayoutRow, ...]
+
+    @property
+    def refused(self) -> bool:
+        return any(row.refused for row in self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutField:
+    """A field of a struct or union; of an enum an enumerator, whose value is ``offset``."""
+
+    name: str
+    type: str
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutType:
+    """A described type. ``kind`` is ``struct``, ``union``, ``enum``, ``scalar`` or ``void``."""
+
+    name: str
+    kind: str
+    size: int
+    align: int
+    fields: tuple[LayoutField, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Layouts:
+    """A description: its types, and for each slot the names of state, input and output (empty: not told)."""
+
+    types: tuple[LayoutType, ...]
+    takes: tuple[tuple[str, str, str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """Why something was refused. ``code`` is stable (``"E-ABI"``); the texts are for people and may be empty."""
 
@@ -21,6 +92,8 @@ class Failure:
     found: str = ""
     expected: str = ""
     fix: str = ""
+    layout: tuple[LayoutRow, ...] = ()
+    """Of ``E-LAYOUT``: all that differs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +131,10 @@ class Manifest:
     on_load: int
     on_unload: int
     warnings: tuple[str, ...]
+    layout: bytes = b""
+    """The layouts that it describes, as `native.layouts` and `native.compare` read them; empty: none."""
+    migrations: tuple[str, ...] = ()
+    """The types whose state it migrates."""
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -170,6 +247,8 @@ class SlotRecord:
     swapped_at: float
     calls_base: int
     calls_at_swap: int
+    described: str = ""
+    """Who tells the layouts that it takes: ``checked`` (both), ``host``, ``module``, or nobody."""
     first_called: float = 0.0
     """When this version was called first."""
     epoch: int = 0
@@ -364,6 +443,7 @@ class Record:
     problems: tuple[Problem, ...] = ()
     """Of a build."""
     fault: Fault | None = None
+    layout: tuple[LayoutRow, ...] = ()
 
 
 class WatchMode(Enum):

@@ -23,12 +23,18 @@ from hotreload.model import (
     SAME,
     Change,
     ChangeKind,
+    Comparison,
     Entry,
     EventKind,
     Failure,
     Fault,
     Host,
     HostOptions,
+    LayoutField,
+    LayoutRow,
+    Layouts,
+    LayoutSide,
+    LayoutType,
     Manifest,
     Module,
     ModuleRecord,
@@ -70,6 +76,12 @@ _SLOT_STATES = {
     lib.HR_SLOT_LIVE: SlotState.LIVE,
     lib.HR_SLOT_UNDECLARED: SlotState.UNDECLARED,
     lib.HR_SLOT_PROBATION: SlotState.PROBATION,
+}
+_DESCRIBED = {
+    0: "",
+    lib.HR_SLOT_HOST_DESCRIBES: "host",
+    lib.HR_SLOT_MODULE_DESCRIBES: "module",
+    lib.HR_SLOT_HOST_DESCRIBES | lib.HR_SLOT_MODULE_DESCRIBES: "checked",
 }
 _MODULE_STATES = {
     lib.HR_MODULE_LIVE: "live",
@@ -187,7 +199,116 @@ def _manifest(raw: Any, path: str) -> Manifest:
         on_load=raw.on_load,
         on_unload=raw.on_unload,
         warnings=_bits(raw.warnings),
+        layout=_packed(raw.layout),
+        migrations=tuple(_text(raw.migrations[i].type) for i in range(raw.migration_count)),
     )
+
+
+# ---- layouts ----
+
+_TYPE_KINDS = {
+    lib.HR_TYPE_STRUCT: "struct",
+    lib.HR_TYPE_UNION: "union",
+    lib.HR_TYPE_ENUM: "enum",
+    lib.HR_TYPE_SCALAR: "scalar",
+    lib.HR_TYPE_VOID: "void",
+}
+_LAYOUT_CHANGES = {
+    lib.HR_FIELD_ADDED: "added",
+    lib.HR_FIELD_REMOVED: "removed",
+    lib.HR_FIELD_MOVED: "moved",
+    lib.HR_FIELD_RESIZED: "resized",
+    lib.HR_FIELD_RETYPED: "retyped",
+    lib.HR_FIELD_REALIGNED: "realigned",
+    lib.HR_FIELD_MIGRATED: "migrated",
+}
+
+
+def _packed(layout: Any) -> bytes:
+    if not layout:
+        return b""
+    data, size = ffi.new("void **"), ffi.new("uint64_t *")
+    if lib.hr_layout_pack(layout, data, size) != lib.HR_OK:
+        raise HotreloadError("E-MEMORY", "out of memory")
+    try:
+        return bytes(ffi.buffer(data[0], size[0]))
+    finally:
+        lib.hr_layout_bytes_free(data[0])
+
+
+def _unpacked(packed: bytes) -> Any:
+    raw, found = ffi.new("hr_failure *"), ffi.new("hr_layout_v1 **")
+    status = lib.hr_layout_unpack(packed, len(packed), raw, found)
+    if status != lib.HR_OK:
+        raise error_of(_failure(status, raw))
+    return ffi.gc(found[0], lib.hr_layout_free)
+
+
+def layouts(packed: bytes) -> Layouts:
+    """What a description says. Raises HotreloadError (E-PROTOCOL, E-ABI): the bytes are none."""
+    raw = _unpacked(packed)
+    return Layouts(
+        types=tuple(_layout_type(raw.types[i]) for i in range(raw.type_count)),
+        takes=tuple(_takes(raw.entries[i]) for i in range(raw.entry_count)),
+    )
+
+
+def _layout_type(raw: Any) -> LayoutType:
+    fields = (raw.fields[i] for i in range(raw.field_count))
+    return LayoutType(
+        name=_text(raw.name),
+        kind=_TYPE_KINDS.get(raw.kind, "unknown"),
+        size=raw.size,
+        align=raw.align,
+        fields=tuple(
+            LayoutField(_text(each.name), _text(each.type), _offset(each.offset, raw.kind), each.size)
+            for each in fields
+        ),
+    )
+
+
+def _offset(raw: int, kind: int) -> int:
+    """An enumerator's value may be negative."""
+    return raw - 2**64 if kind == lib.HR_TYPE_ENUM and raw >= 2**63 else raw
+
+
+def _takes(raw: Any) -> tuple[str, str, str, str]:
+    state, given, result = (_text(each.name) if each else "" for each in (raw.state, raw.input, raw.output))
+    return _text(raw.symbol), state, given, result
+
+
+def compare(host: bytes, module: bytes) -> Comparison:
+    """What the host's code and the module's would each find in the same memory; from two descriptions' bytes.
+
+    Raises HotreloadError (E-PROTOCOL, E-ABI): the bytes are no description.
+    """
+    sides = _unpacked(host), _unpacked(module)
+    found = ffi.new("hr_layout_comparison **")
+    if lib.hr_layout_compare(*sides, found) == lib.HR_E_MEMORY:
+        raise HotreloadError("E-MEMORY", "out of memory")
+    raw = ffi.gc(found[0], lib.hr_comparison_free)
+    rows = ffi.cast("hr_layout_row *", raw.rows)
+    kinds = {_text(sides[0].types[i].name): sides[0].types[i].kind for i in range(sides[0].type_count)}
+    return Comparison(raw.type_count, raw.entry_count, tuple(_layout_row(rows[i], kinds) for i in range(raw.row_count)))
+
+
+def _layout_row(raw: Any, kinds: dict[str, int]) -> LayoutRow:
+    kind = 0 if raw.argument else kinds.get(_text(raw.type), 0)
+    return LayoutRow(
+        type=_text(raw.type),
+        field=_text(raw.field),
+        host=_layout_side(raw.host, kind),
+        module=_layout_side(raw.module, kind),
+        changes=tuple(word for bit, word in _LAYOUT_CHANGES.items() if raw.change & bit),
+        refused=bool(raw.refused),
+        argument=bool(raw.argument),
+    )
+
+
+def _layout_side(raw: Any, kind: int) -> LayoutSide | None:
+    if not raw.present:
+        return None
+    return LayoutSide(_text(raw.type) if raw.type else "", _offset(raw.offset, kind), raw.size, raw.align)
 
 
 # ---- reports ----
@@ -226,6 +347,7 @@ PREPARE: int = lib.HR_MSG_PREPARE
 COMMIT: int = lib.HR_MSG_COMMIT
 ABORT: int = lib.HR_MSG_ABORT
 ROLLBACK: int = lib.HR_MSG_ROLLBACK
+LAYOUTS: int = lib.HR_MSG_LAYOUTS
 OPTIONS: int = lib.HR_MSG_OPTIONS
 HEADER_SIZE = ffi.sizeof("hr_message")
 PATHS_MAX: int = lib.HR_WIRE_PATHS_MAX
@@ -348,6 +470,20 @@ def parse_welcome(body: bytes) -> Welcome:
         raise protocol_error("the host's welcome has an unexpected size")
     raw = ffi.cast("hr_welcome *", ffi.from_buffer(body))
     return Welcome(raw.pid, _text(raw.name), _text(raw.version), raw.client, raw.generation)
+
+
+def parse_layouts(body: bytes) -> bytes:
+    """The host's description, empty where it declares none.
+
+    Raises HotreloadError: ``E-PROTOCOL``: the host's shim knows nothing of layouts, or its answer makes no sense.
+    """
+    fixed = ffi.sizeof("hr_reply")
+    if len(body) < fixed:
+        raise protocol_error("the host's reply is cut")
+    raw = ffi.cast("hr_reply *", ffi.from_buffer(body))
+    if raw.status != lib.HR_OK:
+        raise error_of(_failure(raw.status, raw.failure))
+    return body[fixed:]
 
 
 def parse_reply(body: bytes) -> Reply:
@@ -510,6 +646,7 @@ class Box:
             calls_at_swap=raw.calls_at_swap,
             first_called=raw.first_called / 1e9 if raw.first_version == raw.version else 0.0,
             epoch=raw.epoch,
+            described=_DESCRIBED[raw.flags & (lib.HR_SLOT_HOST_DESCRIBES | lib.HR_SLOT_MODULE_DESCRIBES)],
         )
 
     def _module_record(self, raw: Any) -> ModuleRecord:

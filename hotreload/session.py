@@ -576,6 +576,7 @@ class _Draft:
             fix=failure.fix,
             found=failure.found,
             expected=failure.expected,
+            layout=failure.layout,
             us=us,
         )
         self.show(record)

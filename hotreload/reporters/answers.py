@@ -18,9 +18,12 @@ from hotreload.history import Entry
 from hotreload.model import (
     OK,
     SAME,
+    Comparison,
     EventKind,
     Failure,
     Host,
+    Layouts,
+    LayoutType,
     Manifest,
     ModuleRecord,
     Record,
@@ -28,7 +31,8 @@ from hotreload.model import (
     SlotRecord,
     Snapshot,
 )
-from hotreload.reporters.jsonl import as_object, rfc3339
+from hotreload.reporters.jsonl import as_object, layout_row, rfc3339
+from hotreload.reporters.layouts import comparison_lines
 from hotreload.reporters.wording import (
     call_times,
     changes,
@@ -78,6 +82,7 @@ def _record(host: Host, report: Report, done: EventKind) -> Record:
         fix=failure.fix,
         found=failure.found,
         expected=failure.expected,
+        layout=failure.layout,
     )
 
 
@@ -171,6 +176,14 @@ def _residents_object(snapshot: Snapshot) -> dict[str, Any]:
 REASONS_SHOWN = 8
 
 
+_DESCRIBED = {
+    "": "not described",
+    "host": "the module does not describe it",
+    "module": "the host does not describe it",
+    "checked": "checked",
+}
+
+
 def print_slots(snapshots: Sequence[Snapshot], console: Console | None) -> None:
     """What runs in each slot of each host."""
     if console is None:
@@ -179,11 +192,14 @@ def print_slots(snapshots: Sequence[Snapshot], console: Console | None) -> None:
     for each in snapshots:
         console.print(f"{clean(each.host.name)}  pid {each.host.pid}  generation {each.generation}")
         timed = [_TIMES] if each.times else []
-        table = _table("SLOT", "VERSION", "STATE", "MODULE", "CALLS", "ON VERSION", "IN FLIGHT", "FIRST CALL", *timed)
+        table = _table(
+            "SLOT", "VERSION", "STATE", "MODULE", "LAYOUT", "CALLS", "ON VERSION", "IN FLIGHT", "FIRST CALL", *timed
+        )
         for row, slot in enumerate(each.slots):
             table.add_row(
                 clean(slot.symbol), f"v{slot.version}", slot.state.value,
-                module_title(slot.module) if slot.module else "-", str(each.calls[row]),
+                module_title(slot.module) if slot.module else "-", _DESCRIBED[slot.described],
+                str(each.calls[row]),
                 str(each.calls_on_version(row)), str(each.in_flight[row]), _first_call(slot),
                 *([call_times(*each.times[row])] if timed else []),
             )  # fmt: skip
@@ -229,6 +245,7 @@ def _slot_object(snapshot: Snapshot, row: int) -> dict[str, Any]:
         "calls_on_version": snapshot.calls_on_version(row),
         "in_flight": snapshot.in_flight[row],
         "state": slot.state.value,
+        "layout": slot.described or "none",
         "swapped_at": _moment(slot.swapped_at),
         "first_called": _moment(slot.first_called),
         **_times_object(snapshot, row),
@@ -267,10 +284,17 @@ def _module_object(record: ModuleRecord) -> dict[str, Any]:
 # ---- inspect ----
 
 
-def print_inspection(path: Path, found: Manifest | Failure, console: Console | None) -> None:
-    """A module's manifest, or why it would be rejected."""
+def print_inspection(
+    path: Path,
+    found: Manifest | Failure,
+    layouts: Layouts | None,
+    console: Console | None,
+    against: str | None = None,
+    compared: Comparison | None = None,
+) -> None:
+    """A module's manifest and layouts, or why it would be rejected; with ``against``, what of the layouts differs."""
     if console is None:
-        _dump(_inspection_object(path, found))
+        _dump(_inspection_object(path, found, layouts, against, compared))
     elif isinstance(found, Failure):
         console.print(Text(f"{found.code}: {clean(found.reason)}", style="bold red"), soft_wrap=True)
         for name in ("found", "expected", "fix"):
@@ -286,9 +310,58 @@ def print_inspection(path: Path, found: Manifest | Failure, console: Console | N
         console.print(table)
         hooks = [name for name in ("on_load", "on_unload") if getattr(found, name)]
         console.print(f"hooks: {', '.join(hooks) or 'none'}; warnings: {', '.join(found.warnings) or 'none'}")
+        if against is not None:
+            _print_comparison(against, layouts, compared, console)
+        else:
+            _print_layouts(layouts, found.migrations, console)
 
 
-def _inspection_object(path: Path, found: Manifest | Failure) -> dict[str, Any]:
+def _print_layouts(layouts: Layouts | None, migrations: Sequence[str], console: Console) -> None:
+    if layouts is None:
+        console.print("layouts: not described")
+        return
+    console.print()
+    table = _table("TYPE", "OFFSET", "SIZE", "")
+    for each in layouts.types:
+        if each.kind == "void":
+            continue
+        table.add_row(f"{clean(each.name)} ({each.kind})", "", str(each.size), f"align {each.align}")
+        for field in each.fields:
+            place = f"= {field.offset}" if each.kind == "enum" else str(field.offset)
+            size = "" if each.kind == "enum" else str(field.size)
+            table.add_row(f"  {clean(field.name)}", place, size, clean(field.type))
+    console.print(table)
+    for symbol, *takes in layouts.takes:
+        words = ", ".join(f"{name} {clean(text) or 'not told'}" for name, text in zip(_ARGUMENTS, takes, strict=True))
+        console.print(f"{clean(symbol)} takes {words}")
+    if migrations:
+        console.print(f"migrates: {', '.join(clean(each) for each in migrations)}")
+
+
+_ARGUMENTS = ("state", "input", "output")
+
+
+def _print_comparison(against: str, layouts: Layouts | None, compared: Comparison | None, console: Console) -> None:
+    if compared is None:
+        who = "the module" if layouts is None else clean(against)
+        console.print(f"layouts: not compared, {who} describes none")
+        return
+    both = f"{compared.types} types and {compared.slots} slots that both describe"
+    if not compared.rows:
+        console.print(f"layouts: equal to those of {clean(against)} ({both})", style="green")
+        return
+    verdict, style = ("E-LAYOUT: differ from", "bold red") if compared.refused else ("compatible with", "green")
+    console.print(f"layouts: {verdict} those of {clean(against)} ({both})", style=style)
+    table = _table("", "NAME", "HOST", "MODULE", "")
+    for line in comparison_lines(compared.rows):
+        tone = "red" if line.refused else "green" if line.change else ""
+        table.add_row(line.mark, line.name, line.host, line.module, line.change, style=tone)
+    console.print(table)
+
+
+def _inspection_object(
+    path: Path, found: Manifest | Failure, layouts: Layouts | None, against: str | None, compared: Comparison | None
+) -> dict[str, Any]:
     if isinstance(found, Failure):
         texts = {"found": found.found, "expected": found.expected}
         return {"path": str(path), "code": found.code, "reason": found.reason, "fix": found.fix, **texts}
@@ -304,8 +377,38 @@ def _inspection_object(path: Path, found: Manifest | Failure) -> dict[str, Any]:
             "on_load": bool(found.on_load),
             "on_unload": bool(found.on_unload),
         },
-        "layouts": [],
+        "layouts": [_type_object(each) for each in layouts.types] if layouts else [],
+        "takes": [
+            {"symbol": symbol, "state": state, "input": given, "output": result}
+            for symbol, state, given, result in (layouts.takes if layouts else ())
+        ],
+        "migrates": list(found.migrations),
         "warnings": list(found.warnings),
+        **({} if against is None else {"against": _comparison_object(against, compared)}),
+    }
+
+
+def _type_object(each: LayoutType) -> dict[str, Any]:
+    fields = [
+        {"name": field.name, "value": field.offset}
+        if each.kind == "enum"
+        else {"name": field.name, "type": field.type, "offset": field.offset, "size": field.size}
+        for field in each.fields
+    ]
+    return {"name": each.name, "kind": each.kind, "size": each.size, "align": each.align, "fields": fields}
+
+
+def _comparison_object(against: str, compared: Comparison | None) -> dict[str, Any]:
+    """``verdict``: ``equal``, ``compatible``, ``E-LAYOUT``, or ``not described`` by one of the two."""
+    if compared is None:
+        return {"name": against, "verdict": "not described", "rows": []}
+    verdict = "E-LAYOUT" if compared.refused else "compatible" if compared.rows else "equal"
+    return {
+        "name": against,
+        "verdict": verdict,
+        "types": compared.types,
+        "slots": compared.slots,
+        "rows": [layout_row(row) for row in compared.rows],
     }
 
 
@@ -332,7 +435,7 @@ _RIGHT = frozenset(
     ["PID", "GENERATION", "SLOTS", "MODULES", "RESIDENT", "MAPPINGS", "CALLS", "UP", "REBUILD", "FASTER"]
     + ["ON VERSION", "IN FLIGHT"]
 )
-_WRAPPED = frozenset({"SLOT", "MODULE", "HOST", "HOTRELOAD.TOML"})
+_WRAPPED = frozenset({"LAYOUT", "SLOT", "MODULE", "HOST", "HOTRELOAD.TOML"})
 """Long names wrap where the terminal is narrow; numbers never lose a digit."""
 
 

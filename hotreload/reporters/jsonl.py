@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from hotreload.model import Change, ChangeKind, EventKind, Fault, Problem, Record
+from hotreload.model import Change, ChangeKind, EventKind, Fault, LayoutRow, LayoutSide, Problem, Record
 from hotreload.reporters.pipe import silence
 from hotreload.reporters.wording import failure_code
 
@@ -63,6 +63,7 @@ def as_object(record: Record) -> dict[str, Any]:
         "found": record.found,
         "expected": record.expected,
         "fix": record.fix,
+        "layout": [layout_row(row) for row in record.layout if row.changes],
         "us": dict(record.us),
         "problems": [_problem(item) for item in record.problems],
         "fault": record.fault and _fault(record.fault),
@@ -79,6 +80,20 @@ def _problem(problem: Problem) -> dict[str, Any]:
 def schema_text() -> str:
     """The JSON schema of `as_object`'s results."""
     return SCHEMA.read_text(encoding="utf-8")
+
+
+def layout_row(row: LayoutRow) -> dict[str, Any]:
+    """A line of a comparison of layouts; a side that does not have the field is null."""
+    about = {"slot": row.type, "argument": row.field} if row.argument else {"type": row.type, "field": row.field}
+    sides = {"host": _side(row.host), "module": _side(row.module)}
+    return {**about, "changes": list(row.changes), "refused": row.refused, **sides}
+
+
+def _side(side: LayoutSide | None) -> dict[str, Any] | None:
+    if side is None:
+        return None
+    everything = {"type": side.type, "offset": side.offset, "size": side.size, "align": side.align}
+    return {key: value for key, value in everything.items() if value or key in ("offset", "size")}
 
 
 def _slot(change: Change) -> dict[str, Any]:

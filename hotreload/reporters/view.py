@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from itertools import chain, islice
 
 from hotreload.meter import BUCKETS, HostView
-from hotreload.model import Change, EventKind, Module, Record, SlotRecord, SlotState, WatchMode
+from hotreload.model import Change, EventKind, LayoutRow, Module, Record, SlotRecord, SlotState, WatchMode
+from hotreload.reporters.layouts import comparison_lines
 from hotreload.reporters.panes import LABEL, Pane, label, labelled, rule, share
 from hotreload.reporters.screen import (
     Line,
@@ -640,11 +641,34 @@ def _rejected_name(rejection: Record) -> str:
 
 def _rejection_lines(scene: Scene, rejection: Record, inner: int) -> list[Line]:
     lines: list[Line] = [[("strong", text)] for text in wrap(clean(rejection.reason), inner, 3)]
-    lines += labelled("expected", rejection.expected, inner, "good", 8)
-    lines += labelled("found", rejection.found, inner, "badly", 8)
+    if rejection.layout:
+        lines += _layout_lines(rejection.layout, inner)
+    else:
+        lines += labelled("expected", rejection.expected, inner, "good", 8)
+        lines += labelled("found", rejection.found, inner, "badly", 8)
     lines += labelled("fix", rejection.fix, inner, "", 3)
     if still := _still_runs(scene, rejection):
         lines += labelled("still", still, inner, "", 1)
+    return lines
+
+
+_LAYOUT_ROWS = 10
+"""Lines of a table of fields; beyond them only their number."""
+
+
+def _layout_lines(rows: Sequence[LayoutRow], inner: int) -> list[Line]:
+    """The fields that differ: name, the host's side, the module's side."""
+    table = comparison_lines(rows)
+    shown = table[:_LAYOUT_ROWS]
+    name, side = max(len(line.name) for line in shown), (max(inner - 4, 30)) // 3
+    name = min(name, side)
+    lines: list[Line] = [[("faint", f"  {'':{name}}  {'host':{side}} module")]]
+    for line in shown:
+        tone = "badly" if line.refused else "good" if line.change else "faint"
+        text = f"{line.mark or ' '} {cut(line.name, name):{name}}  {cut(line.host, side):{side}} "
+        lines.append([(tone, cut(text + line.module, inner))])
+    if more := len(table) - len(shown):
+        lines.append([("faint", f"  {more} more lines: hotreload inspect --against")])
     return lines
 
 

@@ -88,6 +88,10 @@ bool hr_needs_safe_point(void) {
     return serving && (hr_serve_flags() & (HR_SERVE_SAFE_POINT | HR_SERVE_POLL)) == HR_SERVE_SAFE_POINT;
 }
 
+bool hr_swap_at_safe_point(void) {
+    return !serving || (serve_flags() & (HR_SERVE_SAFE_POINT | HR_SERVE_POLL)) != 0;
+}
+
 static void want_safe_point(bool wanted) {
     __atomic_store_n(&hr_dispatch.safe_point_wanted, wanted ? 1 : 0, __ATOMIC_RELEASE);
 }

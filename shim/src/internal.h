@@ -24,6 +24,7 @@
 
 typedef struct hr_module hr_module;
 typedef struct hr_agreed hr_agreed;
+typedef struct hr_state_record hr_state_record;
 typedef struct hr_probation hr_probation;
 
 /* Addresses of code; atomic words. */
@@ -118,6 +119,9 @@ struct hr_runtime {
     uint32_t number;
     hr_layout_v1 *declared; /* by the host; null: nothing */
     hr_agreed *agreed;      /* shared.c: the layouts as they are now */
+    hr_state_record *states;
+    uint64_t state_changes; /* registrations so far, and their ends */
+    bool migrated;          /* ever: only then does a roll back have to look */
 };
 
 /* A slot's next implementation, for hr_dispatch_publish. */
@@ -367,29 +371,74 @@ bool hr_layout_value_type(const char *type, char *base); /* base: HR_TYPE_NAME_M
 bool hr_layout_is_reserve(const hr_layout_field_v1 *field);
 void hr_comparison_judge(hr_layout_comparison *comparison); /* again, after rows were excused */
 
+/* migrate.c */
+/* A type that changes, and the function that does it. */
+typedef struct hr_migration {
+    char type[HR_TYPE_NAME_MAX + 1];
+    const hr_manifest *manifest; /* of the module that has the function */
+    uint64_t function;           /* virtual address in its file */
+    hr_layout_v1 *to;            /* what the type, and all that it holds, becomes */
+    uint64_t from_size, to_size;
+    uint32_t align;
+} hr_migration;
+typedef struct hr_migrations {
+    hr_migration *items;
+    uint32_t count;
+} hr_migrations;
+typedef struct hr_moves hr_moves; /* the objects on their way */
+typedef uintptr_t (*hr_resolve_fn)(void *context, const hr_manifest *manifest, uint64_t address);
+struct hr_state_record {
+    struct hr_state_record *next;
+    hr_state state;
+    char type[HR_TYPE_NAME_MAX + 1];
+};
+void hr_states_free(hr_runtime *runtime);
+void hr_migrations_free(hr_migrations *migrations);
+/* Plan: excuses the rows of a comparison that the module's migrations take care of, and adds those; under lock. */
+hr_status hr_migrate_excuse(hr_runtime *runtime, const hr_layout_v1 *now, const hr_manifest *manifest,
+                            hr_layout_comparison *comparison, hr_migrations *migrations);
+hr_status hr_migrate_next(const hr_layout_v1 *now, const hr_migrations *migrations, hr_layout_v1 **next);
+hr_status hr_migrate_allowed(hr_failure *failure); /* G4 */
+/* By slot index: what the code that runs there was compiled for; null: not known, or nothing; under lock. */
+const hr_layout_v1 **hr_migrate_codes(const hr_runtime *runtime);
+hr_status hr_migrate_others(const hr_layout_v1 *const *codes, const hr_layout_v1 *next, hr_failure *failure); /* G3 */
+/* Plan of a roll back, where `leaving` are the modules taken back and `codes` what runs afterwards; under lock. */
+hr_status hr_migrate_back(hr_runtime *runtime, const hr_layout_v1 *const *codes, const hr_manifest *const *leaving,
+                          uint32_t count, hr_migrations *migrations, hr_failure *failure);
+/* Run and grow; not under lock. *moves is set whatever the result, and to be freed. */
+hr_status hr_migrate_run(hr_runtime *runtime, const hr_migrations *migrations, hr_resolve_fn resolve, void *context,
+                         hr_failure *failure, hr_moves **moves);
+bool hr_moves_stale(const hr_runtime *runtime, const hr_moves *moves); /* under lock, like the next */
+void hr_moves_put(hr_runtime *runtime, hr_moves *moves);
+void hr_moves_undo(hr_runtime *runtime, hr_moves *moves); /* not under lock, like the next */
+void hr_moves_shrink(hr_runtime *runtime, hr_moves *moves);
+void hr_moves_free(hr_moves *moves);
+
 /* shared.c */
 /* A transaction's view of the layouts: what was agreed on when it began, and what its modules make of it. */
 typedef struct hr_shared {
     hr_agreed *base;
     hr_layout_v1 *next; /* null: unchanged */
+    hr_migrations migrations;
+    hr_agreed *made; /* reserved for `next` */
+    bool locked; /* hr.lock is held by the caller */
 } hr_shared;
 hr_agreed *hr_agreed_take(const hr_runtime *runtime);
 void hr_agreed_drop(hr_agreed *agreed);
 const hr_layout_v1 *hr_agreed_layout(const hr_agreed *agreed);
 void hr_shared_free(hr_runtime *runtime);
-/* Step 3. *grown: what `host` becomes when the module is committed, or null where it stays as it is. */
-hr_status hr_shared_check(const hr_layout_v1 *host, const hr_manifest *manifest, hr_failure *failure,
-                          hr_layout_v1 **grown);
 void hr_shared_begin(hr_runtime *runtime, hr_shared *shared);
-hr_status hr_shared_add(hr_shared *shared, const hr_manifest *manifest, hr_failure *failure);
+hr_status hr_shared_add(hr_runtime *runtime, hr_shared *shared, const hr_manifest *manifest, hr_failure *failure);
 bool hr_shared_stale(const hr_runtime *runtime, const hr_shared *shared); /* under lock, like the next two */
 void hr_shared_restart(hr_runtime *runtime, hr_shared *shared);
-hr_status hr_shared_commit(hr_runtime *runtime, hr_shared *shared);
+hr_status hr_shared_reserve(hr_shared *shared); /* last step that can fail */
+void hr_shared_commit(hr_runtime *runtime, hr_shared *shared);
 void hr_shared_end(hr_shared *shared);
 bool hr_shared_in_memory(const hr_manifest *manifest, const uint8_t *bytes, uintptr_t base); /* step 6 */
 
 /* control.c */
 extern __thread uint32_t hr_origin; /* whose request this thread serves: hr_event.origin; 0: the host itself */
+bool hr_swap_at_safe_point(void); /* what this thread commits now meets no call, by the host's own choice */
 bool hr_needs_safe_point(void); /* this thread serves a host that wants modules' code to run at its safe points */
 hr_status hr_at_safe_point(void (*job)(void *), void *argument); /* HR_OK or HR_E_SAFE_POINT */
 hr_runtime *hr_served(void);

@@ -380,7 +380,7 @@ static hr_status incoming_read(hr_runtime *runtime, hr_shared *shared, hr_incomi
     status = incoming_preflight(in, report);
     clock_step(&clock, report, HR_STEP_PREFLIGHT);
     if (status != HR_OK) return status;
-    status = hr_shared_add(shared, in->manifest, &report->failure);
+    status = hr_shared_add(runtime, shared, in->manifest, &report->failure);
     clock_step(&clock, report, HR_STEP_LAYOUT);
     if (status != HR_OK) return status;
     status = incoming_same(runtime, in, report);
@@ -545,6 +545,39 @@ static hr_status check_overlap(hr_transaction *transaction, hr_report **reports,
     return status;
 }
 
+/* G3, G4: whether the state may be migrated that the modules want migrated; under hr.lock. */
+static hr_status check_migrations(const hr_transaction *transaction, hr_failure *failure) {
+    if (transaction->shared.migrations.count == 0) return HR_OK;
+    hr_status status = hr_migrate_allowed(failure);
+    const hr_layout_v1 **codes = status == HR_OK ? hr_migrate_codes(transaction->runtime) : NULL;
+    if (codes == NULL) return status == HR_OK ? HR_E_MEMORY : status;
+    for (uint32_t i = 0; i < transaction->count; i++) {
+        const hr_manifest *manifest = transaction->incoming[i].manifest;
+        for (uint32_t k = 0; manifest && k < manifest->entry_count; k++)
+            codes[hr_slot_lookup(transaction->runtime, manifest->entries[k].name)] = NULL; /* is replaced */
+    }
+    codes[0] = NULL;
+    status = hr_migrate_others(codes, transaction->shared.next, failure);
+    free(codes);
+    return status;
+}
+
+static hr_status check_migrations_early(const hr_transaction *transaction, hr_report **reports, uint32_t *culprit) {
+    pthread_mutex_lock(&hr.lock);
+    hr_failure failure = {0};
+    hr_status status = check_migrations(transaction, &failure);
+    pthread_mutex_unlock(&hr.lock);
+    for (uint32_t i = 0; status != HR_OK && i < transaction->count; i++) {
+        const hr_manifest *manifest = transaction->incoming[i].manifest;
+        if (manifest == NULL || manifest != transaction->shared.migrations.items[0].manifest) continue;
+        *culprit = i;
+        reports[i]->failure = failure;
+        set_status(reports[i], status);
+        event(HR_EVENT_REJECT, reports[i]);
+    }
+    return status;
+}
+
 static hr_transaction *transaction_new(hr_runtime *runtime, uint32_t count) {
     hr_transaction *transaction = calloc(1, sizeof *transaction);
     if (transaction == NULL) return NULL;
@@ -620,7 +653,9 @@ hr_status hr_prepare(hr_runtime *runtime, const char *const *paths, uint32_t cou
         culprit = i;
     }
     if (result == HR_OK && count > 1) result = check_overlap(made, reports, &culprit);
-    for (uint32_t i = 0; result == HR_OK && i < count; i++) { /* all of them before the first is opened here */
+    if (result == HR_OK && made->shared.migrations.count) result = check_migrations_early(made, reports, &culprit);
+    bool migrates = made->shared.migrations.count != 0; /* then a trial would meet state of the old layout */
+    for (uint32_t i = 0; !migrates && result == HR_OK && i < count; i++) { /* all before the first is opened here */
         result = try_one(made, i, reports[i]);
         culprit = i;
     }
@@ -843,29 +878,62 @@ static bool any_quarantined(const hr_transaction *transaction) {
 /* Another commit has changed the layouts since step 3: they are compared again. */
 static hr_status check_layouts_again(hr_transaction *transaction, hr_failure *failure) {
     hr_status status = HR_OK;
-    if (!hr_shared_stale(transaction->runtime, &transaction->shared)) return status;
     hr_shared_restart(transaction->runtime, &transaction->shared);
     for (uint32_t i = 0; i < transaction->count && status == HR_OK; i++)
         if (transaction->incoming[i].module)
-            status = hr_shared_add(&transaction->shared, transaction->incoming[i].manifest, failure);
+            status = hr_shared_add(transaction->runtime, &transaction->shared, transaction->incoming[i].manifest,
+                                   failure);
     return status;
+}
+
+static uintptr_t resolve_incoming(void *context, const hr_manifest *manifest, uint64_t address) {
+    const hr_transaction *transaction = context;
+    uint32_t i = 0;
+    while (transaction->incoming[i].manifest != manifest) i++;
+    return transaction->incoming[i].module->base + (uintptr_t)address;
+}
+
+static void end_moves(hr_runtime *runtime, hr_moves *moves, hr_status status) {
+    if (status == HR_OK) hr_moves_shrink(runtime, moves);
+    else hr_moves_undo(runtime, moves);
+    hr_moves_free(moves);
+}
+
+static hr_status changed_meanwhile(hr_failure *failure) {
+    return hr_fail(failure, HR_E_ABORTED, NULL, NULL, "do it again", "other modules were swapped, or other state was "
+                   "registered, while the state was being migrated");
 }
 
 static void run_commit(void *argument) {
     hr_commit_job *job = argument;
     hr_transaction *transaction = job->transaction;
+    hr_runtime *runtime = transaction->runtime;
+    hr_moves *moves = NULL;
+    if (transaction->shared.migrations.count)
+        job->status = hr_migrate_run(runtime, &transaction->shared.migrations, resolve_incoming, transaction,
+                                     &job->failure, &moves);
     pthread_mutex_lock(&hr.lock);
-    job->status = any_quarantined(transaction) ? HR_E_QUARANTINED : check_layouts_again(transaction, &job->failure);
+    if (job->status == HR_OK && any_quarantined(transaction)) job->status = HR_E_QUARANTINED;
+    bool stale = hr_shared_stale(runtime, &transaction->shared);
+    if (job->status == HR_OK && moves && (stale || hr_moves_stale(runtime, moves)))
+        job->status = changed_meanwhile(&job->failure);
+    if (job->status == HR_OK && stale) job->status = check_layouts_again(transaction, &job->failure);
+    if (job->status == HR_OK && transaction->shared.migrations.count && moves == NULL)
+        job->status = changed_meanwhile(&job->failure);
+    if (job->status == HR_OK) job->status = check_migrations(transaction, &job->failure);
+    if (job->status == HR_OK) job->status = hr_shared_reserve(&transaction->shared);
     if (job->status == HR_OK) job->status = resolve(transaction);
     if (job->status == HR_OK)
         job->status = hr_dispatch_publish(transaction->assignments, transaction->assignment_count);
     if (job->status == HR_OK) {
-        hr_shared_commit(transaction->runtime, &transaction->shared);
+        if (moves) hr_moves_put(runtime, moves);
+        hr_shared_commit(runtime, &transaction->shared);
         __atomic_add_fetch(&transaction->runtime->generation, 1, __ATOMIC_RELEASE);
         commit_modules(transaction, job->reports);
         end_commit(transaction->runtime, "resident: replaced");
     }
     pthread_mutex_unlock(&hr.lock);
+    end_moves(runtime, moves, job->status);
 }
 
 static bool anything_to_swap(const hr_transaction *transaction) {
@@ -1071,12 +1139,60 @@ typedef struct hr_rollback_job {
     hr_module *sleeping;
     bool busy;         /* one of its hooks is running already */
     uint64_t expected; /* what an earlier plan of this roll back was to take back; 0: there was none */
+    hr_shared shared;
     hr_status status;
+    hr_failure failure; /* empty where the status says it all */
 } hr_rollback_job;
+
+/* What was migrated has to go back to the layout that the code which returns was compiled for. */
+static hr_status plan_migrations(hr_rollback_job *job) {
+    hr_rollback_plan *plan = &job->plan;
+    const hr_layout_v1 **codes = hr_migrate_codes(plan->runtime);
+    const hr_manifest **leaving = calloc(plan->module_count, sizeof *leaving);
+    hr_status status = codes && leaving ? HR_OK : HR_E_MEMORY;
+    for (uint32_t i = 0; status == HR_OK && i < plan->assignment_count; i++) {
+        const hr_module *module = plan->assignments[i].module;
+        codes[plan->assignments[i].index] = module ? module->manifest->layout : plan->runtime->declared;
+    }
+    for (uint32_t i = 0; status == HR_OK && i < plan->module_count; i++) leaving[i] = plan->modules[i]->manifest;
+    hr_shared_restart(plan->runtime, &job->shared);
+    hr_migrations *migrations = &job->shared.migrations;
+    if (status == HR_OK)
+        status = hr_migrate_back(plan->runtime, codes, leaving, plan->module_count, migrations, &job->failure);
+    if (status == HR_OK && migrations->count) {
+        status = hr_migrate_next(hr_agreed_layout(plan->runtime->agreed), migrations, &job->shared.next);
+        if (status == HR_OK) status = hr_migrate_others(codes, job->shared.next, &job->failure);
+        if (status == HR_OK) status = hr_migrate_allowed(&job->failure);
+        if (status == HR_OK) status = hr_shared_reserve(&job->shared);
+    }
+    free(codes);
+    free(leaving);
+    return status;
+}
+
+static uintptr_t resolve_leaving(void *context, const hr_manifest *manifest, uint64_t address) {
+    const hr_rollback_plan *plan = context;
+    uint32_t i = 0;
+    while (plan->modules[i]->manifest != manifest) i++;
+    return plan->modules[i]->base + (uintptr_t)address;
+}
+
+/* Leaves hr.lock meanwhile: the functions are a module's. */
+static hr_status migrate_back(hr_rollback_job *job, hr_moves **moves) {
+    hr_runtime *runtime = job->plan.runtime;
+    uint64_t generation = runtime->generation;
+    pthread_mutex_unlock(&hr.lock);
+    hr_status status =
+        hr_migrate_run(runtime, &job->shared.migrations, resolve_leaving, &job->plan, &job->failure, moves);
+    pthread_mutex_lock(&hr.lock);
+    bool stale = runtime->generation != generation || hr_shared_stale(runtime, &job->shared);
+    return status == HR_OK && (stale || hr_moves_stale(runtime, *moves)) ? changed_meanwhile(&job->failure) : status;
+}
 
 static void run_rollback(void *argument) {
     hr_rollback_job *job = argument;
     hr_rollback_plan *plan = &job->plan;
+    hr_moves *moves = NULL;
     pthread_mutex_lock(&hr.lock);
     job->status = plan_rollback(plan, job->name);
     /* Something else was swapped in meanwhile, and nobody asked for that to be taken back. */
@@ -1084,16 +1200,22 @@ static void run_rollback(void *argument) {
     job->sleeping = job->status == HR_OK ? sleeping(plan) : NULL;
     job->busy = job->sleeping && job->sleeping->in_hook;
     if (job->sleeping) job->sleeping->in_hook = true; /* claimed: M4 */
+    if (job->status == HR_OK && job->sleeping == NULL && plan->runtime->migrated) job->status = plan_migrations(job);
+    if (job->status == HR_OK && job->shared.migrations.count) job->status = migrate_back(job, &moves);
     if (job->status == HR_OK && job->sleeping == NULL) {
         job->reports = rollback_reports(plan);
         job->status = job->reports ? hr_dispatch_publish(plan->assignments, plan->assignment_count) : HR_E_MEMORY;
         if (job->status == HR_OK) {
+            if (moves) hr_moves_put(plan->runtime, moves);
+            hr_shared_commit(plan->runtime, &job->shared);
             __atomic_add_fetch(&plan->runtime->generation, 1, __ATOMIC_RELEASE);
             apply_rollback(plan, job->reports);
             end_commit(plan->runtime, "resident: rolled back");
         }
     }
     pthread_mutex_unlock(&hr.lock);
+    end_moves(plan->runtime, moves, job->status);
+    hr_shared_end(&job->shared);
 }
 
 static hr_status rollback_failed(hr_runtime *runtime, const char *name, hr_status status, const hr_failure *why,
@@ -1150,6 +1272,8 @@ static hr_status roll_back(hr_runtime *runtime, const char *name, const hr_modul
         *made_count = job.reports ? job.plan.module_count : 0;
         expected = job.plan.newest;
         plan_free(&job.plan);
+        if (status != HR_OK && job.failure.status == (int32_t)status)
+            status = rollback_failed(runtime, module, status, &job.failure, &made, &made_count);
         if (status != HR_OK || job.sleeping == NULL) break;
         /* Its hooks run without the lock; then the plan is made anew, for it may have changed meanwhile. */
         if (!job.busy) status = awaken(job.sleeping, failure);

@@ -57,6 +57,7 @@ static hr_status agree_on(hr_runtime *runtime, hr_layout_v1 *layout) {
 }
 
 void hr_shared_free(hr_runtime *runtime) {
+    hr_states_free(runtime);
     agreed_release(runtime->agreed);
     runtime->agreed = NULL;
     hr_layout_free(runtime->declared);
@@ -122,16 +123,32 @@ static hr_status grow_into(const hr_layout_v1 *host, const hr_layout_v1 *module,
     return status;
 }
 
-hr_status hr_shared_check(const hr_layout_v1 *host, const hr_manifest *manifest, hr_failure *failure,
-                          hr_layout_v1 **grown) {
-    *grown = NULL;
-    if (host == NULL || manifest->layout == NULL) return HR_OK; /* not described: not checked */
+/* Differences that a migration of the module takes care of are none. */
+static hr_status excuse(hr_runtime *runtime, hr_shared *shared, const hr_layout_v1 *host, const hr_manifest *manifest,
+                        hr_layout_comparison *comparison) {
+    if (!shared->locked) pthread_mutex_lock(&hr.lock); /* the registered state */
+    hr_status status = hr_migrate_excuse(runtime, host, manifest, comparison, &shared->migrations);
+    if (!shared->locked) pthread_mutex_unlock(&hr.lock);
+    return status == HR_OK ? (hr_status)comparison->status : status;
+}
+
+/* *next: what `host` becomes when the module is committed, or null where it stays as it is. */
+static hr_status check(hr_runtime *runtime, hr_shared *shared, const hr_layout_v1 *host, const hr_manifest *manifest,
+                       hr_failure *failure, hr_layout_v1 **next) {
     hr_layout_comparison *comparison;
+    uint32_t migrations = shared->migrations.count;
     hr_status status = hr_layout_compare(host, manifest->layout, &comparison);
-    if (status == HR_E_MEMORY) return hr_fail(failure, status, NULL, NULL, NULL, "out of memory");
+    if (status == HR_E_LAYOUT && manifest->migration_count)
+        status = excuse(runtime, shared, host, manifest, comparison);
     if (status == HR_E_LAYOUT) hr_layout_explain(comparison, host, failure);
-    else status = grow_into(host, manifest->layout, comparison, failure, grown);
+    if (status == HR_OK) status = grow_into(host, manifest->layout, comparison, failure, next);
+    if (status == HR_OK && shared->migrations.count != migrations) {
+        hr_layout_v1 *grown = *next;
+        status = hr_migrate_next(grown ? grown : host, &shared->migrations, next);
+        hr_layout_free(grown);
+    }
     hr_comparison_free(comparison);
+    if (status == HR_E_MEMORY) hr_fail(failure, status, NULL, NULL, NULL, "out of memory");
     return status;
 }
 
@@ -141,13 +158,14 @@ void hr_shared_begin(hr_runtime *runtime, hr_shared *shared) {
     *shared = (hr_shared){.base = hr_agreed_take(runtime)};
 }
 
-hr_status hr_shared_add(hr_shared *shared, const hr_manifest *manifest, hr_failure *failure) {
-    hr_layout_v1 *grown;
+hr_status hr_shared_add(hr_runtime *runtime, hr_shared *shared, const hr_manifest *manifest, hr_failure *failure) {
+    hr_layout_v1 *next = NULL;
     const hr_layout_v1 *now = shared->next ? shared->next : hr_agreed_layout(shared->base);
-    hr_status status = hr_shared_check(now, manifest, failure, &grown);
-    if (grown == NULL) return status;
+    if (now == NULL || manifest->layout == NULL) return HR_OK; /* not described: not checked */
+    hr_status status = check(runtime, shared, now, manifest, failure, &next);
+    if (next == NULL) return status;
     hr_layout_free(shared->next);
-    shared->next = grown;
+    shared->next = next;
     return status;
 }
 
@@ -156,21 +174,34 @@ bool hr_shared_stale(const hr_runtime *runtime, const hr_shared *shared) { retur
 /* Starts anew from what is agreed on now; under hr.lock. */
 void hr_shared_restart(hr_runtime *runtime, hr_shared *shared) {
     hr_layout_free(shared->next);
+    hr_migrations_free(&shared->migrations);
     agreed_release(shared->base);
-    *shared = (hr_shared){.base = runtime->agreed};
+    *shared = (hr_shared){.base = runtime->agreed, .made = shared->made, .locked = true};
     if (shared->base) shared->base->users++;
 }
 
-/* Under hr.lock, in the commit. Out of memory: nothing has changed. */
-hr_status hr_shared_commit(hr_runtime *runtime, hr_shared *shared) {
-    if (shared->next == NULL) return HR_OK;
-    hr_status status = agree_on(runtime, shared->next);
-    if (status == HR_OK) shared->next = NULL;
-    return status;
+/* All that the commit needs: when the table has been published, nothing can fail any more. */
+hr_status hr_shared_reserve(hr_shared *shared) {
+    if (shared->next == NULL || shared->made) return HR_OK;
+    shared->made = agreed_new(NULL);
+    return shared->made ? HR_OK : HR_E_MEMORY;
+}
+
+/* Under hr.lock, in the commit. */
+void hr_shared_commit(hr_runtime *runtime, hr_shared *shared) {
+    if (shared->next == NULL) return;
+    shared->made->layout = shared->next;
+    agreed_release(runtime->agreed);
+    runtime->agreed = shared->made;
+    runtime->migrated = runtime->migrated || shared->migrations.count;
+    shared->made = NULL;
+    shared->next = NULL;
 }
 
 void hr_shared_end(hr_shared *shared) {
     hr_layout_free(shared->next);
+    hr_migrations_free(&shared->migrations);
+    free(shared->made);
     hr_agreed_drop(shared->base);
     *shared = (hr_shared){0};
 }

@@ -45,6 +45,8 @@ static const hr_status_row rows[] = {
     {HR_E_HOST_GONE, "E-HOST-GONE", "the host has exited", "start the host again"},
     {HR_E_PROTOCOL, "E-PROTOCOL", "tool and host do not speak the same protocol",
      "build the host against the hotreload that you run"},
+    {HR_E_MIGRATE, "E-MIGRATE", "the host's state cannot get from its layout into the module's",
+     "see the module's migration, or restart the host"},
     {HR_E_TRIAL, "E-TRIAL", "the trial run ended otherwise than the call that runs",
      "correct the patch, or swap without the trial"},
     {HR_E_DUPLICATE, "E-DUPLICATE", "declared or served already",

@@ -35,4 +35,10 @@ HR_LAYOUT(Shape, SHAPE_FIELDS)
 
 #define SHAPE_TYPES HR_TYPE(Point)
 
+/* As the host was built, for the migrations of SHAPE 3. */
+#define HOST_FIELDS(F) F(HostShape, value, int32_t) F(HostShape, at, Point) F(HostShape, spare, hr_reserve, [16])
+HR_STRUCT(HostShape, HOST_FIELDS)
+HR_LAYOUT_AS(HostShape, "Shape", HOST_FIELDS)
+HR_HOST_LAYOUT(host_layout, HR_TYPE(HostShape) HR_TYPE(Point), HR_TAKES("shape.tick", HostShape, void, void))
+
 #endif

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +26,34 @@ static int32_t tick(void *state, const void *input, void *output) {
 HR_MODULE("shape", VERSION, HR_PATCH("shape.tick", tick))
 """.replace("getchar_of_nobody", "LOUD")
 
+# To the struct with an id in front, and back.
+MIGRATION = """
+static int32_t forth(void *host, const void *from, void *to) {
+    const HostShape *old = from;
+    Shape *shape = to;
+    (void)host;
+    if (old->value == FAILS_AT) return 5;
+    shape->id = old->value * 100;
+    shape->value = old->value;
+    shape->at = old->at;
+    return 0;
+}
+HR_QUIET static int32_t back(void *host, const void *from, void *to) {
+    const Shape *old = from;
+    HostShape *shape = to;
+    (void)host;
+    shape->value = old->value;
+    shape->at = old->at;
+    return old->id != old->value * 100;
+}
+"""
+FORTH = 'HR_MODULE_MIGRATIONS(HR_MIGRATION("Shape", &host_layout, 0, forth))\n'
+BOTH = FORTH.replace("forth))", 'forth), HR_MIGRATION("Shape", 0, &host_layout, back))')
+
 DESCRIPTION = 'HR_MODULE_LAYOUT(SHAPE_TYPES, HR_TAKES("shape.tick", Shape, void, void))\n'
+
+
+MACROS = (("HR_PATCH", "tick"), ("HR_TAKES", "Shape, void, void"))
 
 
 class Host:
@@ -64,15 +93,29 @@ def host(program: Path) -> Iterator[Host]:
     made.close()
 
 
-def module(directory: Path, version: int, shape: int, *, described: bool = True, loud: bool = False) -> Path:
-    source = MODULE + (DESCRIPTION if described else "")
-    defines = (f"-DVERSION={version}", f"-DSHAPE={shape}", f"-DLOUD={int(loud)}", "-I", str(HERE))
+def module(
+    directory: Path,
+    version: int,
+    shape: int,
+    *,
+    described: bool = True,
+    loud: bool = False,
+    migrations: str = "",
+    fails_at: int = 0,
+    slots: tuple[str, ...] = ("shape.tick",),
+) -> Path:
+    source = MODULE + (DESCRIPTION if described else "") + (MIGRATION + migrations if migrations else "")
+    patches, takes = (", ".join(f'{macro}("{slot}", {more})' for slot in slots) for macro, more in MACROS)
+    source = source.replace('HR_PATCH("shape.tick", tick)', patches)
+    source = source.replace('HR_TAKES("shape.tick", Shape, void, void)', takes)
+    defines = (f"-DVERSION={version}", f"-DSHAPE={shape}", f"-DLOUD={int(loud)}", f"-DFAILS_AT={fails_at}")
+    defines = (*defines, "-I", str(HERE))
     return cbuild.build_module(directory / f"shape-{version}-{shape}.so", source, *defines)
 
 
 def test_an_equal_layout_is_accepted(host: Host, tmp_path: Path) -> None:
     assert host.load(module(tmp_path, 1, 0)) == "ok"
-    assert host.ask("tick") == "8"
+    assert host.ask("tick") == "8 9 10"
 
 
 def test_a_difference_is_refused_before_any_code_runs(host: Host, tmp_path: Path) -> None:
@@ -84,7 +127,7 @@ def test_a_difference_is_refused_before_any_code_runs(host: Host, tmp_path: Path
     )
     assert found == "Shape: 40 bytes, align 8, id int64_t @0 (8), value int32_t @8 (4), at Point @12 (8)"
     assert expected == "Shape: 28 bytes, align 4, no id, value int32_t @0 (4), at Point @4 (8)"
-    assert host.ask("tick") == "7", "the fallback still runs"
+    assert host.ask("tick") == "7 8 9", "the fallback still runs"
 
 
 def test_a_nested_difference_is_refused(host: Host, tmp_path: Path) -> None:
@@ -101,7 +144,7 @@ def test_growth_owns_its_room(host: Host, tmp_path: Path) -> None:
     assert host.load(module(tmp_path, 3, 0)) == "ok", "taking the edit back is no difference"
     assert host.load(module(tmp_path, 4, 2)).startswith("E-LAYOUT"), "the room is still the first one's"
     assert host.load(module(tmp_path, 5, 1)) == "ok"
-    assert host.ask("tick") == "12"
+    assert host.ask("tick") == "12 13 14"
 
 
 def test_refused_growth_owns_nothing(host: Host, tmp_path: Path) -> None:
@@ -114,3 +157,121 @@ def test_what_is_not_described_is_not_checked(program: Path, host: Host, tmp_pat
     plain = Host(program, "plain")
     assert plain.load(module(tmp_path, 2, 3)) == "ok"
     plain.close()
+
+
+# ---- migration ----
+
+
+def started(program: Path, mode: str) -> Iterator[Host]:
+    made = Host(program, mode)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def keeper(program: Path) -> Iterator[Host]:
+    """A host that has registered its three shapes."""
+    yield from started(program, "state")
+
+
+def test_state_is_migrated_and_back(keeper: Host, tmp_path: Path) -> None:
+    assert keeper.load(module(tmp_path, 1, 3, migrations=BOTH)) == "ok"
+    assert keeper.ask("size") == "40 1"
+    assert keeper.ask("tick") == "8 9 10", "every shape has its value, in its new place"
+    assert keeper.ask("rollback") == "ok"
+    assert keeper.ask("size") == "28 2"
+    assert keeper.ask("tick") == "7 8 9"
+
+
+def test_after_a_migration_the_new_layout_is_the_hosts(keeper: Host, tmp_path: Path) -> None:
+    assert keeper.load(module(tmp_path, 1, 3, migrations=FORTH)) == "ok"
+    assert keeper.load(module(tmp_path, 2, 3)) == "ok", "no migration is needed, and none runs"
+    assert keeper.ask("tick") == "9 10 11"
+    answer = keeper.load(module(tmp_path, 3, 0))
+    assert answer.startswith("E-LAYOUT | ") and "Shape.id removed" in answer
+    assert keeper.ask("rollback") == "ok", "to code of the same layout"
+    assert keeper.ask("tick") == "8 9 10"
+
+
+def test_a_roll_back_without_a_migration_back_is_refused(keeper: Host, tmp_path: Path) -> None:
+    assert keeper.load(module(tmp_path, 1, 3, migrations=FORTH)) == "ok"
+    assert keeper.ask("rollback") == (
+        "E-MIGRATE | Shape has been migrated, and nothing migrates it back | "
+        "no HR_MIGRATION of Shape to the layout before, in shape | a migration in each direction"
+    )
+    assert (keeper.ask("tick"), keeper.ask("size")) == ("8 9 10", "40 1")
+
+
+def test_a_failing_migration_leaves_old_state_and_old_code(keeper: Host, tmp_path: Path) -> None:
+    answer = keeper.load(module(tmp_path, 1, 3, migrations=BOTH, fails_at=9))
+    assert answer == "E-MIGRATE | the migration of Shape in shape v1 returned 5 | status 5 | status 0"
+    assert (keeper.ask("tick"), keeper.ask("size")) == ("7 8 9", "28 0")
+    assert keeper.load(module(tmp_path, 2, 3, migrations=BOTH)) == "ok"
+    assert keeper.ask("tick") == "9 10 11"
+
+
+def test_a_failing_migration_back_leaves_new_state_and_new_code(keeper: Host, tmp_path: Path) -> None:
+    strange = BOTH.replace("&host_layout, back", "&host_layout, forth")  # sees its own kind as the old one
+    assert keeper.load(module(tmp_path, 1, 3, migrations=strange, fails_at=700)) == "ok"
+    assert keeper.ask("rollback").startswith("E-MIGRATE | the migration of Shape in shape v1 returned 5")
+    assert (keeper.ask("tick"), keeper.ask("size")) == ("8 9 10", "40 1")
+
+
+def test_a_host_that_gives_no_room(program: Path, tmp_path: Path) -> None:
+    for stubborn in started(program, "stubborn"):
+        answer = stubborn.load(module(tmp_path, 1, 3, migrations=BOTH))
+        assert answer.startswith("E-MIGRATE | the host gave Shape no room for 120 bytes (it has 84)")
+        assert (stubborn.ask("tick"), stubborn.ask("size")) == ("7 8 9", "28 0")
+
+
+def test_state_that_is_not_registered_is_not_migrated(host: Host, tmp_path: Path) -> None:
+    assert host.load(module(tmp_path, 1, 3, migrations=BOTH)).startswith("E-LAYOUT | ")
+
+
+def test_a_migration_from_another_layout_does_not_serve(keeper: Host, tmp_path: Path) -> None:
+    assert keeper.load(module(tmp_path, 1, 1)) == "ok", "Shape has grown since the migration was written"
+    assert keeper.load(module(tmp_path, 2, 3, migrations=BOTH)).startswith("E-LAYOUT | ")
+
+
+def test_all_that_takes_the_state_changes_together(program: Path, tmp_path: Path) -> None:
+    for two in started(program, "two"):
+        answer = two.load(module(tmp_path, 1, 3, migrations=BOTH))
+        code, reason, found, _ = answer.split(" | ")
+        assert (code, reason) == ("E-MIGRATE", "shape.draw still takes Shape in its old layout")
+        assert found == "shape.draw runs the host's fallback"
+        assert (two.ask("tick"), two.ask("size")) == ("7 8 9", "28 0")
+        assert two.load(module(tmp_path, 2, 3, migrations=BOTH, slots=("shape.tick", "shape.draw"))) == "ok"
+        answer = two.load(module(tmp_path, 3, 3))
+        assert answer == "ok", "shape.draw is kept, and fits"
+        assert two.ask("rollback") == "ok"
+        assert two.ask("rollback") == "ok"
+        assert (two.ask("tick"), two.ask("size")) == ("7 8 9", "28 2")
+
+
+def test_forth_and_back_many_times(keeper: Host, tmp_path: Path) -> None:
+    for version in range(1, 11):
+        assert keeper.load(module(tmp_path, version, 3, migrations=BOTH)) == "ok"
+        assert keeper.ask("tick") == f"{7 + version} {8 + version} {9 + version}"
+        assert keeper.ask("rollback") == "ok"
+        assert keeper.ask("tick") == "7 8 9"
+    assert keeper.ask("size") == "28 20"
+
+
+@pytest.mark.parametrize("mode", ["serve", "safe"])
+def test_tools_migrate_at_safe_points_only(mode: str, program: Path, tmp_path: Path) -> None:
+    path = module(tmp_path, 1, 3, migrations=BOTH)
+    for served in started(program, mode):
+        done = subprocess.run(
+            [sys.executable, "-m", "hotreload", "load", "--json", "--host", str(served.process.pid), path],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        answer = json.loads(done.stdout)
+        if mode == "safe":
+            assert (done.returncode, answer["event"]) == (0, "swap"), answer
+            assert served.ask("tick") == "8 9 10"
+        else:
+            assert (done.returncode, answer["code"]) == (3, "E-MIGRATE"), answer
+            assert "HR_SERVE_SAFE_POINT" in answer["fix"]
+            assert served.ask("tick") == "7 8 9"

@@ -11,7 +11,7 @@
  *     HR_LAYOUT(Voice, VOICE_FIELDS)          its description
  *
  * In the host:    HR_HOST_LAYOUT(layout, HR_TYPE(Envelope), HR_TAKES("synth.tick", Voice, Note, void))
- *                 hr_declare_layout(NULL, &layout);
+ *                 hr_declare_layout(NULL, &layout, NULL);
  * In the module:  HR_MODULE_LAYOUT(HR_TYPE(Envelope), HR_TAKES("synth.tick", Voice, Note, void))
  *
  * HR_TAKES names the types of state, input and output: void where there is none, hr_unchecked where it is not told.

@@ -123,6 +123,26 @@ hr_status hr_declare(hr_runtime *runtime, hr_slot *slot);
  * HR_E_USAGE: the description is invalid or contradicts an earlier one; *failure (may be null) says how. */
 hr_status hr_declare_layout(hr_runtime *runtime, const hr_layout_v1 *layout, hr_failure *failure);
 
+/* Makes room for an object of `size` bytes where there was less, or gives room back. Returns where the object is then,
+ * aligned as asked: the same place or another one, for which the host's own pointers are corrected before it returns.
+ * What the memory holds need not be kept. Null refuses, and leaves the old memory as it was. Called at a safe point. */
+typedef void *(*hr_resize_fn)(void *owner, void *state, uint64_t size, uint32_t align);
+
+/* An object whose layout modules may change by a migration (HR_MODULE_MIGRATIONS in patch.h). */
+typedef struct hr_state {
+    const char *type; /* one that the host has declared */
+    void *state;
+    uint64_t size;       /* of the type, or of an array of them */
+    hr_resize_fn resize; /* null: the size can only become smaller */
+    void *owner;         /* what resize receives first */
+    uint64_t reserved;   /* 0 */
+} hr_state;
+
+/* Registers an object, after its type was declared. Differences of its layout are then no E-LAYOUT where the module
+ * brings a migration. HR_E_USAGE: the type is not described, or the size is no multiple of its; HR_E_DUPLICATE. */
+hr_status hr_state_register(hr_runtime *runtime, const hr_state *state);
+void hr_state_unregister(hr_runtime *runtime, const void *state);
+
 /* A handle of a slot that exists, declared or created by a module. HR_E_NO_SLOT. */
 hr_status hr_find(hr_runtime *runtime, const char *symbol, hr_slot *slot);
 

@@ -26,6 +26,7 @@ typedef enum hr_status {
     HR_E_NO_HOST = 25,
     HR_E_HOST_GONE = 26,
     HR_E_PROTOCOL = 27,
+    HR_E_MIGRATE = 28,
     HR_E_TRIAL = 29, /* the trial run ended otherwise than the running version's call */
 
     /* Not about a module: the caller asked for what cannot be. */

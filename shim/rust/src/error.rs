@@ -44,6 +44,8 @@ pub enum Code {
     HostGone,
     /// `E-PROTOCOL`: tool and shim differ in version.
     Protocol,
+    /// `E-MIGRATE`: the host's state cannot get from its layout into the module's.
+    Migrate,
     /// `E-TRIAL`: the trial run ended otherwise than the running version's call.
     Trial,
     /// The slot is declared, or the host is served, already.
@@ -89,6 +91,7 @@ impl Code {
             25 => Self::NoHost,
             26 => Self::HostGone,
             27 => Self::Protocol,
+            28 => Self::Migrate,
             29 => Self::Trial,
             40 => Self::Duplicate,
             41 => Self::NoSlot,
@@ -123,6 +126,7 @@ impl Code {
             Self::NoHost => "E-NO-HOST",
             Self::HostGone => "E-HOST-GONE",
             Self::Protocol => "E-PROTOCOL",
+            Self::Migrate => "E-MIGRATE",
             Self::Trial => "E-TRIAL",
             Self::Duplicate => "E-DUPLICATE",
             Self::NoSlot => "E-NO-SLOT",
