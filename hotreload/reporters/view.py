@@ -624,7 +624,12 @@ def _rejection_pane(scene: Scene, inner: int) -> Pane | None:
     least = min(4, len(lines))
 
     def draw(rows: int) -> list[Line]:
-        return lines if rows >= len(lines) else _rejection_brief(rejection, inner, rows)
+        if rows >= len(lines):
+            return lines
+        fewer = min(len(rejection.layout), _LAYOUT_ROWS) - (len(lines) - rows) - 1  # fields, and a line for the rest
+        if rejection.layout and fewer > 1:
+            return _rejection_lines(scene, rejection, inner, fewer)[:rows]
+        return _rejection_brief(rejection, inner, rows)
 
     return Pane(title, note, 1, least, len(lines), len(lines), draw, "frame.bad")
 
@@ -639,10 +644,14 @@ def _rejected_name(rejection: Record) -> str:
     return module_title(rejection.module) if rejection.module else "build output"
 
 
-def _rejection_lines(scene: Scene, rejection: Record, inner: int) -> list[Line]:
+_LAYOUT_ROWS = 10
+"""Lines of a table of fields; beyond them only their number."""
+
+
+def _rejection_lines(scene: Scene, rejection: Record, inner: int, fields: int = _LAYOUT_ROWS) -> list[Line]:
     lines: list[Line] = [[("strong", text)] for text in wrap(clean(rejection.reason), inner, 3)]
     if rejection.layout:
-        lines += _layout_lines(rejection.layout, inner)
+        lines += _layout_lines(rejection.layout, inner, fields)
     else:
         lines += labelled("expected", rejection.expected, inner, "good", 8)
         lines += labelled("found", rejection.found, inner, "badly", 8)
@@ -652,14 +661,10 @@ def _rejection_lines(scene: Scene, rejection: Record, inner: int) -> list[Line]:
     return lines
 
 
-_LAYOUT_ROWS = 10
-"""Lines of a table of fields; beyond them only their number."""
-
-
-def _layout_lines(rows: Sequence[LayoutRow], inner: int) -> list[Line]:
+def _layout_lines(rows: Sequence[LayoutRow], inner: int, most: int) -> list[Line]:
     """The fields that differ: name, the host's side, the module's side."""
     table = comparison_lines(rows)
-    shown = table[:_LAYOUT_ROWS]
+    shown = table[:most]
     name, side = max(len(line.name) for line in shown), (max(inner - 4, 30)) // 3
     name = min(name, side)
     lines: list[Line] = [[("faint", f"  {'':{name}}  {'host':{side}} module")]]

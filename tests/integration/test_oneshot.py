@@ -18,6 +18,7 @@ VETO = 7
 SLOT_KEYS = {
     "swapped_at", "first_called",
     "symbol", "version", "module", "module_version", "build_id", "calls", "calls_on_version", "in_flight", "state",
+    "layout",
 }  # fmt: skip
 MODULE_KEYS = {"name", "version", "build_id", "path", "state", "reason", "bytes", "resident", "mappings"}
 

@@ -257,21 +257,104 @@ def test_forth_and_back_many_times(keeper: Host, tmp_path: Path) -> None:
     assert keeper.ask("size") == "28 20"
 
 
+def tool(*words: str | Path) -> tuple[int, str]:
+    """Exit code and output of a command of the tool."""
+    command = [sys.executable, "-m", "hotreload", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout
+
+
 @pytest.mark.parametrize("mode", ["serve", "safe"])
 def test_tools_migrate_at_safe_points_only(mode: str, program: Path, tmp_path: Path) -> None:
     path = module(tmp_path, 1, 3, migrations=BOTH)
     for served in started(program, mode):
-        done = subprocess.run(
-            [sys.executable, "-m", "hotreload", "load", "--json", "--host", str(served.process.pid), path],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        answer = json.loads(done.stdout)
+        code, text = tool("load", "--json", "--host", str(served.process.pid), path)
+        answer = json.loads(text)
         if mode == "safe":
-            assert (done.returncode, answer["event"]) == (0, "swap"), answer
+            assert (code, answer["event"]) == (0, "swap"), answer
             assert served.ask("tick") == "8 9 10"
         else:
-            assert (done.returncode, answer["code"]) == (3, "E-MIGRATE"), answer
+            assert (code, answer["code"]) == (3, "E-MIGRATE"), answer
             assert "HR_SERVE_SAFE_POINT" in answer["fix"]
             assert served.ask("tick") == "7 8 9"
+
+
+# ---- tools ----
+
+
+def test_inspect_prints_layouts(tmp_path: Path) -> None:
+    path = module(tmp_path, 1, 3, migrations=BOTH)
+    code, text = tool("inspect", "--json", path)
+    told = json.loads(text)
+    assert code == 0
+    shape = next(each for each in told["layouts"] if each["name"] == "Shape")
+    assert (shape["kind"], shape["size"], shape["align"]) == ("struct", 40, 8)
+    assert shape["fields"][0] == {"name": "id", "type": "int64_t", "offset": 0, "size": 8}
+    assert told["takes"] == [{"symbol": "shape.tick", "state": "Shape", "input": "void", "output": "void"}]
+    assert told["migrates"] == ["Shape", "Shape"]
+    code, text = tool("inspect", path)
+    assert code == 0
+    assert all(words in text for words in ("Shape (struct)", "align 8", "shape.tick takes state Shape, input void"))
+    code, text = tool("inspect", module(tmp_path, 2, 0, described=False))
+    assert code == 0 and "layouts: not described" in text
+
+
+def test_inspect_against_another_module(tmp_path: Path) -> None:
+    before, grown, other = (module(tmp_path, 1, shape) for shape in (0, 1, 3))
+    code, text = tool("inspect", "--json", grown, "--against", before)
+    against = json.loads(text)["against"]
+    assert (code, against["verdict"], against["types"], against["slots"]) == (0, "compatible", 3, 1)
+    radius = next(row for row in against["rows"] if row["field"] == "radius")
+    assert radius == {
+        "type": "Shape",
+        "field": "radius",
+        "changes": ["added"],
+        "refused": False,
+        "host": None,
+        "module": {"type": "float", "offset": 12, "size": 4},
+    }
+    code, text = tool("inspect", before, "--against", before)
+    assert code == 0 and "layouts: equal to those of" in text
+    code, text = tool("inspect", other, "--against", before)
+    assert code == 3 and "E-LAYOUT: differ from those of" in text
+    lines = [line.split() for line in text.splitlines()]
+    assert ["~", "Shape", "28", "bytes,", "align", "4", "40", "bytes,", "align", "8", "resized,", "realigned"] in lines
+    assert ["+", "id", "(absent)", "int64_t", "@", "0,", "8", "added"] in lines
+    assert ["~", "value", "int32_t", "@", "0,", "4", "int32_t", "@", "8,", "4", "moved"] in lines
+    code, text = tool("inspect", "--json", before, "--against", module(tmp_path, 2, 0, described=False))
+    assert code == 0 and json.loads(text)["against"]["verdict"] == "not described"
+
+
+def test_inspect_against_a_running_host(program: Path, tmp_path: Path) -> None:
+    for served in started(program, "serve"):
+        pid = str(served.process.pid)
+        code, text = tool("inspect", "--json", module(tmp_path, 1, 2), "--against", pid)
+        assert (code, json.loads(text)["against"]["verdict"]) == (0, "compatible")
+        assert served.load(module(tmp_path, 1, 1)) == "ok"
+        code, text = tool("inspect", "--json", module(tmp_path, 1, 2), "--against", pid)
+        assert (code, json.loads(text)["against"]["verdict"]) == (3, "E-LAYOUT"), "the room is taken by now"
+
+
+def test_a_refused_load_tells_every_field(program: Path, tmp_path: Path) -> None:
+    for served in started(program, "serve"):
+        code, text = tool("load", "--json", "--host", str(served.process.pid), module(tmp_path, 1, 3))
+        told = json.loads(text)
+        assert (code, told["code"]) == (3, "E-LAYOUT")
+        changes = {(row["type"], row["field"]): row["changes"] for row in told["layout"]}
+        assert changes[("Shape", "id")] == ["added"] and changes[("Shape", "value")] == ["moved"]
+
+
+def test_slots_say_what_is_checked(program: Path, tmp_path: Path) -> None:
+    for served in started(program, "serve"):
+        pid = str(served.process.pid)
+
+        def layout(pid: str = pid) -> str:
+            (host,) = json.loads(tool("slots", "--json", "--host", pid)[1])
+            (slot,) = host["slots"]
+            return str(slot["layout"])
+
+        assert layout() == "host"
+        assert served.load(module(tmp_path, 1, 0)) == "ok"
+        assert layout() == "checked" and "checked" in tool("slots", "--host", pid)[1]
+        assert served.load(module(tmp_path, 2, 0, described=False)) == "ok"
+        assert "the module does not describe it" in tool("slots", "--host", pid)[1]

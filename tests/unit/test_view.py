@@ -37,7 +37,19 @@ from scenes import (
 )
 
 from hotreload.meter import HostView, Meter
-from hotreload.model import Change, Directory, EventKind, Host, Record, SlotState, Snapshot, Times, WatchMode
+from hotreload.model import (
+    Change,
+    Directory,
+    EventKind,
+    Host,
+    LayoutRow,
+    LayoutSide,
+    Record,
+    SlotState,
+    Snapshot,
+    Times,
+    WatchMode,
+)
 from hotreload.reporters.panes import Pane, rule, share
 from hotreload.reporters.screen import Painter, Screen, cells, cut, cut_middle, cut_start, fit, to_ascii, width_of, wrap
 from hotreload.reporters.view import Sort, Ui, render, sparkline
@@ -160,6 +172,37 @@ def test_a_crash_after_the_swap_is_not_called_harmless() -> None:
     crash = replace(REJECTED, kind=EventKind.CRASH, code="E-CRASH")
     found = text(rejected(rejection=crash), one(synth()))
     assert "crashed, rolled back" in found and "nothing was swapped" not in found
+
+
+def test_a_layout_that_differs_is_a_table_of_fields() -> None:
+    def side(offset: int) -> LayoutSide:
+        return LayoutSide("float", offset, 4)
+
+    def row(field: str, host: LayoutSide | None, module: LayoutSide | None, *changes: str) -> LayoutRow:
+        return LayoutRow("Voice", field, host, module, changes, refused=bool(changes))
+
+    refused = replace(
+        REJECTED,
+        code="E-LAYOUT",
+        layout=(
+            row("", LayoutSide("", 0, 96, 4), LayoutSide("", 0, 104, 4), "resized"),
+            row("phase", side(0), side(0)),
+            row("detune", None, side(4), "added"),
+            row("env", side(4), side(8), "moved"),
+            *(row(f"tap{number}", side(8 + number), side(12 + number), "moved") for number in range(12)),
+        ),
+    )
+    screen = lines(rejected(rejection=refused), one(synth()), 100, 50)
+    found = [" ".join(line.strip("│┃ ").split()) for line in screen]
+    assert "host module" in found
+    assert "~ Voice 96 bytes, align 4 104 bytes, align 4" in found
+    assert "+ detune (absent) float @ 4, 4" in found
+    assert "~ env float @ 4, 4 float @ 8, 4" in found
+    assert any("more lines: hotreload inspect --against" in line for line in found)
+    assert not any("tap11" in line for line in found) and "abi_version" not in "".join(found)
+    usual = text(rejected(rejection=refused), one(synth()))
+    assert "detune" in usual and "more lines" in usual and "as before" in usual, "as many fields as there is room for"
+    assert "E-LAYOUT" in text(rejected(rejection=refused), one(synth()), 60, 16)
 
 
 def test_a_rejection_without_a_module_or_details_is_still_a_panel() -> None:

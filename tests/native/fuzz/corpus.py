@@ -18,7 +18,7 @@ PREFLIGHT_CODES = frozenset(
 )
 WIRE_CODES = PREFLIGHT_CODES | {
     *("same", "welcome", "E-IO", "E-DENIED", "E-SYMBOLS", "E-ON-LOAD", "E-QUARANTINED", "E-PROTOCOL"),
-    *("E-NO-PREVIOUS", "E-ABORTED"),
+    *("E-NO-PREVIOUS", "E-ABORTED", "E-LAYOUT", "E-MIGRATE"),
 }
 BOX_CODES = frozenset(("ok", "E-PROTOCOL"))
 
@@ -42,6 +42,42 @@ def _put(elf: Elf, name: str, offset: int, kind: str, value: int) -> bytes:
     return bytes(elf)
 
 
+DESCRIBED = """
+#define POINT_FIELDS(F) F(Point, x, float) F(Point, y, float)
+HR_STRUCT(Point, POINT_FIELDS)
+HR_LAYOUT(Point, POINT_FIELDS)
+#define SHAPE_FIELDS(F) F(Shape, at, Point, [2]) F(Shape, next, struct Shape *) F(Shape, spare, hr_reserve, [24])
+HR_STRUCT(Shape, SHAPE_FIELDS)
+HR_LAYOUT(Shape, SHAPE_FIELDS)
+HR_HOST_LAYOUT(before, HR_TYPE(Point) HR_TYPE(Shape), HR_TAKES("m.one", Shape, void, void))
+static int32_t forth(void *host, const void *from, void *to) { return host || from || to; }
+HR_MODULE_LAYOUT(HR_TYPE(Point), HR_TAKES("m.one", Shape, int, hr_unchecked))
+HR_MODULE_MIGRATIONS(HR_MIGRATION("Shape", &before, 0, forth))
+"""
+"""Everything that HOTPATCH_LAYOUT_V1 and HOTPATCH_MIGRATE_V1 can hold."""
+
+DIFFERENT = """
+#define POINT_FIELDS(F) F(Point, x, double) F(Point, y, double)
+HR_STRUCT(Point, POINT_FIELDS)
+HR_LAYOUT(Point, POINT_FIELDS)
+HR_MODULE_LAYOUT(HR_TYPE(Point), HR_TAKES("m.one", hr_unchecked, hr_unchecked, hr_unchecked))
+"""
+"""Another Point than the wire target's."""
+
+MIGRATED = (
+    DIFFERENT
+    + """
+#define OLD_FIELDS(F) F(OldPoint, x, float) F(OldPoint, y, float)
+HR_STRUCT(OldPoint, OLD_FIELDS)
+HR_LAYOUT_AS(OldPoint, "Point", OLD_FIELDS)
+HR_HOST_LAYOUT(before, HR_TYPE(OldPoint), HR_TAKES("m.one", hr_unchecked, hr_unchecked, hr_unchecked))
+static int32_t forth(void *host, const void *from, void *to) { return host || from == to; }
+HR_MODULE_MIGRATIONS(HR_MIGRATION("Point", &before, 0, forth))
+"""
+)
+"""The same, with the way there; the target has no room for it."""
+
+
 def modules(directory: Path) -> Mapping[str, bytes]:
     """The bytes of modules, by name: sound ones, and for every code of preflight one that it refuses with that."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -54,6 +90,7 @@ def modules(directory: Path) -> Mapping[str, bytes]:
         "hooks": module(directory, "hooks", on_load="return 0;", on_unload="return 0;").read_bytes(),
         "relr": module(directory, "relr", flags=(*SMALL, "-Wl,-z,pack-relative-relocs")).read_bytes(),
         "sysv": module(directory, "sysv", flags=(*SMALL, "-Wl,--hash-style=sysv")).read_bytes(),
+        "described": module(directory, "described", extra=DESCRIBED).read_bytes(),
         "libc": module(directory, "libc", flags=("-s",)).read_bytes(),
         "not-elf": b"#!/bin/sh\n",
         "arch": bytes(arm),
@@ -107,6 +144,8 @@ def requests(directory: Path) -> Mapping[str, bytes]:
     other = module(directory, "other", returns=4)
     veto = module(directory, "veto", returns=5, on_load="return 7;")
     missing = module(directory, "missing", returns=6, extra="extern int nobody(void);", on_load="return nobody();")
+    different = module(directory, "different", returns=9, extra=DIFFERENT)
+    migrated = module(directory, "migrated", returns=10, extra=MIGRATED)
     shared = module(directory, "shared", returns=8)
     shared.chmod(0o777)
     rollback = message(lib.HR_MSG_ROLLBACK, bytes(ffi.sizeof("hr_rollback_request")))
@@ -114,6 +153,7 @@ def requests(directory: Path) -> Mapping[str, bytes]:
     return {
         "hello": message(lib.HR_MSG_HELLO, bytes(ffi.sizeof("hr_hello"))),
         "status": message(lib.HR_MSG_STATUS) * 3,
+        "layouts": message(lib.HR_MSG_LAYOUTS),
         "strange-kind": message(99),
         "strange-version": message(lib.HR_MSG_STATUS, version=9),
         "strange-magic": message(lib.HR_MSG_STATUS, magic=1),
@@ -124,6 +164,8 @@ def requests(directory: Path) -> Mapping[str, bytes]:
         "several": load(built["hooks"], built["arch"]),
         "burnt": load(other) + rollback + load(other),
         "veto": load(veto),
+        "different": load(different),
+        "migrated": load(migrated),
         "missing": load(missing),
         "shared": load(shared),
         "absent": load(directory / "absent.so"),
