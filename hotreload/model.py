@@ -92,7 +92,7 @@ class Failure:
     found: str = ""
     expected: str = ""
     fix: str = ""
-    layout: tuple[LayoutRow, ...] = ()
+    layout: tuple[LayoutRow, ...] = field(default=(), kw_only=True)
     """Of ``E-LAYOUT``: all that differs."""
 
 
@@ -247,12 +247,12 @@ class SlotRecord:
     swapped_at: float
     calls_base: int
     calls_at_swap: int
-    described: str = ""
-    """Who tells the layouts that it takes: ``checked`` (both), ``host``, ``module``, or nobody."""
     first_called: float = 0.0
     """When this version was called first."""
     epoch: int = 0
     """A call that began in this one or later runs this version; an earlier one may run what was before."""
+    described: str = ""
+    """Who tells the layouts that it takes: ``checked`` (both), ``host``, ``module``, or nobody."""
 
     @property
     def unproven(self) -> bool:

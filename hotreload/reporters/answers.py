@@ -432,7 +432,8 @@ def print_gains(base: Baseline, gains: Sequence[Gain], console: Console | None) 
 
 
 _RIGHT = frozenset(
-    ["PID", "GENERATION", "SLOTS", "MODULES", "RESIDENT", "MAPPINGS", "CALLS", "UP", "REBUILD", "FASTER"]
+    ["OFFSET", "SIZE", "PID", "GENERATION", "SLOTS", "MODULES", "RESIDENT", "MAPPINGS", "CALLS", "UP", "REBUILD"]
+    + ["FASTER"]
     + ["ON VERSION", "IN FLIGHT"]
 )
 _WRAPPED = frozenset({"LAYOUT", "SLOT", "MODULE", "HOST", "HOTRELOAD.TOML"})

@@ -89,7 +89,7 @@ bool hr_needs_safe_point(void) {
 }
 
 bool hr_swap_at_safe_point(void) {
-    return !serving || (serve_flags() & (HR_SERVE_SAFE_POINT | HR_SERVE_POLL)) != 0;
+    return !serving || (hr_serve_flags() & (HR_SERVE_SAFE_POINT | HR_SERVE_POLL)) != 0;
 }
 
 static void want_safe_point(bool wanted) {

@@ -613,7 +613,8 @@ static hr_probation *new_record(const hr_assignment *assignment) {
     hr_probation *record = &module->probations[module->probations_used++];
     record->module = module;
     record->function = assignment->function;
-    record->before = hr.slots[assignment->index].function;
+    /* Where the module has migrated the state, what ran before no longer fits it: migrate.c, G3. */
+    record->before = module->manifest->migration_count ? hr_unresolved : hr.slots[assignment->index].function;
     record->index = assignment->index;
     record->older = guard.records[assignment->index];
     __atomic_store_n(&guard.records[assignment->index], record, __ATOMIC_RELEASE);

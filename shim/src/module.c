@@ -1163,6 +1163,10 @@ static hr_status plan_migrations(hr_rollback_job *job) {
         status = hr_migrate_next(hr_agreed_layout(plan->runtime->agreed), migrations, &job->shared.next);
         if (status == HR_OK) status = hr_migrate_others(codes, job->shared.next, &job->failure);
         if (status == HR_OK) status = hr_migrate_allowed(&job->failure);
+        if (status == HR_OK && plan->only) /* the guard's, which waits for no safe point: G4 */
+            status = hr_fail(&job->failure, HR_E_MIGRATE, NULL, NULL, "roll back by hand, or load a corrected module",
+                             "%s was migrated when the module came; a crash does not migrate it back",
+                             migrations->items[0].type);
         if (status == HR_OK) status = hr_shared_reserve(&job->shared);
     }
     free(codes);
@@ -1272,8 +1276,7 @@ static hr_status roll_back(hr_runtime *runtime, const char *name, const hr_modul
         *made_count = job.reports ? job.plan.module_count : 0;
         expected = job.plan.newest;
         plan_free(&job.plan);
-        if (status != HR_OK && job.failure.status == (int32_t)status)
-            status = rollback_failed(runtime, module, status, &job.failure, &made, &made_count);
+        if (status != HR_OK && job.failure.status == (int32_t)status) *failure = job.failure;
         if (status != HR_OK || job.sleeping == NULL) break;
         /* Its hooks run without the lock; then the plan is made anew, for it may have changed meanwhile. */
         if (!job.busy) status = awaken(job.sleeping, failure);
@@ -1283,7 +1286,7 @@ static hr_status roll_back(hr_runtime *runtime, const char *name, const hr_modul
                              "on_unload of %s has not returned for %d s", job.sleeping->manifest->name,
                              HR_SAFE_POINT_SECONDS);
     }
-    if (status == HR_E_ABORTED)
+    if (status == HR_E_ABORTED && failure->status != (int32_t)status)
         hr_fail(failure, status, NULL, NULL, "roll back again if that is what you want",
                 "nothing was rolled back: other modules were swapped meanwhile");
     if (status != HR_OK && expected) retire_awakened(runtime);

@@ -38,4 +38,4 @@ def test_a_code_is_shown_by_its_snippet(code: str, environment: dict[str, str], 
     )  # fmt: skip
     said = done.stdout + done.stderr
     assert done.returncode != 0 and code in said, said
-    assert "warning" not in said and "rror:" not in said.replace("Error: ", ""), said
+    assert "warning:" not in said and "rror:" not in said.replace("Error: ", ""), said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ MODULE = """
 __attribute__((constructor)) static void started(void) { if (getchar_of_nobody) puts("a constructor ran"); }
 static int32_t tick(void *state, const void *input, void *output) {
     (void)input, (void)output;
+    if (CRASHES) *(volatile int *)16 = 1;
     return ((Shape *)state)->value + VERSION;
 }
 HR_MODULE("shape", VERSION, HR_PATCH("shape.tick", tick))
@@ -102,6 +104,7 @@ def module(
     loud: bool = False,
     migrations: str = "",
     fails_at: int = 0,
+    crashes: bool = False,
     slots: tuple[str, ...] = ("shape.tick",),
 ) -> Path:
     source = MODULE + (DESCRIPTION if described else "") + (MIGRATION + migrations if migrations else "")
@@ -109,7 +112,7 @@ def module(
     source = source.replace('HR_PATCH("shape.tick", tick)', patches)
     source = source.replace('HR_TAKES("shape.tick", Shape, void, void)', takes)
     defines = (f"-DVERSION={version}", f"-DSHAPE={shape}", f"-DLOUD={int(loud)}", f"-DFAILS_AT={fails_at}")
-    defines = (*defines, "-I", str(HERE))
+    defines = (*defines, f"-DCRASHES={int(crashes)}", "-I", str(HERE))
     return cbuild.build_module(directory / f"shape-{version}-{shape}.so", source, *defines)
 
 
@@ -277,6 +280,39 @@ def test_tools_migrate_at_safe_points_only(mode: str, program: Path, tmp_path: P
             assert (code, answer["code"]) == (3, "E-MIGRATE"), answer
             assert "HR_SERVE_SAFE_POINT" in answer["fix"]
             assert served.ask("tick") == "7 8 9"
+
+
+def test_old_code_never_meets_migrated_state_after_a_crash(program: Path, tmp_path: Path) -> None:
+    """The guard rolls back in the middle of a call, which is no safe point: the state stays, and so does its code."""
+    for served in started(program, "safe"):
+        path = module(tmp_path, 1, 3, migrations=BOTH, crashes=True)
+        code, text = tool("load", "--guard", "--json", "--host", str(served.process.pid), path)
+        assert (code, json.loads(text)["event"]) == (0, "swap")
+        assert served.ask("tick") == "-38 -38 -38", "HR_UNRESOLVED: neither the fallback nor a crash of the host"
+        assert served.ask("size") == "40 1"
+        path = module(tmp_path, 2, 3)
+        code, text = tool("load", "--json", "--host", str(served.process.pid), path)
+        assert code == 0, text
+        assert served.ask("tick") == "9 10 11"
+
+
+def test_watch_tells_every_field(program: Path, tmp_path: Path) -> None:
+    outputs = tmp_path / "out"
+    outputs.mkdir()
+    for served in started(program, "serve"):
+        command = [sys.executable, "-m", "hotreload", "watch", "--json", "--host", str(served.process.pid), outputs]
+        watch = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert watch.stdout
+        events = (json.loads(line) for line in watch.stdout)
+        assert next(each for each in events if each["event"] == "attach")
+        module(outputs, 1, 3)
+        told = next(each for each in events if each["event"] == "reject")
+        watch.send_signal(signal.SIGINT)
+        watch.communicate(timeout=60)
+        assert told["code"] == "E-LAYOUT"
+        assert {"type": "Shape", "field": "id"}.items() <= next(
+            row for row in told["layout"] if row["changes"] == ["added"]
+        ).items()
 
 
 # ---- tools ----

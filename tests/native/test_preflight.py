@@ -621,6 +621,12 @@ def test_invalid_layouts(preflight: Preflight, build: Build, head: str, rest: st
     refused(preflight(build(layouts(head, rest), "-Wno-pedantic")), "E-MANIFEST", words)
 
 
+def test_a_type_called_like_a_keyword(preflight: Preflight, build: Build) -> None:
+    """Found by the fuzzer: without its keyword it had no name left, and could not be told to a tool."""
+    verdict = preflight(build(layouts(LAYOUT_OK, layout_type(TYPE_OK.replace('"T"', '"enum "')))))
+    assert verdict.layout == ("enum  8/4 x:float@0",)
+
+
 def test_types_may_refer_to_each_other_in_circles(preflight: Preflight, build: Build) -> None:
     rest = (
         "static const hr_layout_type_v1 type;\n"

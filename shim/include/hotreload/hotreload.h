@@ -139,7 +139,8 @@ typedef struct hr_state {
 } hr_state;
 
 /* Registers an object, after its type was declared. Differences of its layout are then no E-LAYOUT where the module
- * brings a migration. HR_E_USAGE: the type is not described, or the size is no multiple of its; HR_E_DUPLICATE. */
+ * brings a migration. What a tool loads is migrated at safe points only (HR_SERVE_SAFE_POINT, HR_SERVE_POLL); a host
+ * that calls hr_load or hr_rollback itself sees to it that nobody uses the object meanwhile. HR_E_USAGE: the type is not described, or the size is no multiple of its; HR_E_DUPLICATE. */
 hr_status hr_state_register(hr_runtime *runtime, const hr_state *state);
 void hr_state_unregister(hr_runtime *runtime, const void *state);
 
