@@ -181,11 +181,13 @@ def _module_source(symbol: str, signature: Signature, address: int, name: str, v
     call = f"(({cast})(uintptr_t){address:#x}u)({given})"
     result = "" if signature.result is None else "return "
     kind = signature.result.name if signature.result else "void"
+    macro = identifier(symbol).upper()
     return (
         f"{header(symbol, signature)}\n"
         f"static {kind} hr_adopted({listed or 'void'}) {{ {result}{call}; }}\n"
-        f"{identifier(symbol).upper()}(hr_adopted)\n"
+        f"{macro}(hr_adopted)\n"
         f"HR_MODULE({_quoted(name)}, {version}, HR_PATCH({_quoted(symbol)}, hr_adopted_entry))\n"
+        f"HR_MODULE_LAYOUT({macro}_TYPES, {macro}_TAKES)\n"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from hotreload.signature import Signature, Struct
 
@@ -25,6 +26,7 @@ def header(symbol: str, signature: Signature) -> str:
         "#include <assert.h>\n#include <stdbool.h>\n#include <stddef.h>\n#include <stdint.h>\n",
         *(_struct(each) for each in signature.structs),
         _input(name, signature),
+        _takes(symbol, name, signature),
         _entry(name, signature),
         "#endif\n",
     ]
@@ -56,6 +58,7 @@ def _comment(symbol: str, name: str, signature: Signature) -> str:
         f" *     static {declaration(function, signature)} {{ ... }}",
         f" *     {name.upper()}({function})",
         f' *     HR_MODULE("{_quotable(symbol.split(".")[0])}", 1, HR_PATCH("{_quotable(symbol)}", {function}_entry))',
+        f" *     HR_MODULE_LAYOUT({name.upper()}_TYPES, {name.upper()}_TAKES)",
         " *",
         " * Written by hotreload from the signature; change that instead. */",
     ]
@@ -67,13 +70,23 @@ def _quotable(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("*/", "*\\/")
 
 
+def _described(name: str, fields: Sequence[tuple[str, str, str]]) -> list[str]:
+    """A struct and its description (describe.h): for each field its C type, its name, and an array's bounds."""
+    listed = [f"{_INDENT}F({', '.join(filter(None, (name, field, kind.strip(), bounds)))})"
+              for kind, field, bounds in fields]  # fmt: skip
+    width = max(map(len, listed), default=0)
+    return [
+        f"#define {name}_FIELDS(F) \\",
+        " \\\n".join(f"{line:{width}}" for line in listed).rstrip(),
+        f"HR_STRUCT({name}, {name}_FIELDS)",
+        f"HR_LAYOUT({name}, {name}_FIELDS)",
+    ]
+
+
 def _struct(each: Struct) -> str:
     lines = [f"#ifndef HOTRELOAD_STRUCT_{each.name}", f"#define HOTRELOAD_STRUCT_{each.name}"]
-    lines.append(f"typedef struct {each.name} {{")
-    for field in each.fields:
-        lengths = "".join(f"[{length}]" for length in field.shape)
-        lines.append(f"{_INDENT}{field.type.name} {field.name}{lengths}; /* at {field.offset} */")
-    lines.append(f"}} {each.name};")
+    fields = [(field.type.name, field.name, "".join(f"[{length}]" for length in field.shape)) for field in each.fields]
+    lines += _described(each.name, fields)
     # Outside: another slot's header may have brought another struct of that name.
     check = f'static_assert(sizeof({each.name}) == {each.size}, "{each.name} differs from the Python host\'s");\n'
     return "\n".join([*lines, "#endif", check])
@@ -83,9 +96,21 @@ def _input(name: str, signature: Signature) -> str:
     members = signature.members()
     if not members:
         return ""
-    lines = [f"{_INDENT}{kind}{member};" for kind, member, _ in members]
+    lines = _described(f"{name}_input", [(kind, member, "") for kind, member, _ in members])
     size = f'static_assert(sizeof({name}_input) == {signature.packer().size}, "the compiler lays it out otherwise");'
-    return "\n".join([f"typedef struct {name}_input {{", *lines, f"}} {name}_input;", size, ""])
+    return "\n".join([*lines, size, ""])
+
+
+def _takes(symbol: str, name: str, signature: Signature) -> str:
+    state = signature.state.type.name if signature.state else "void"
+    given = f"{name}_input" if signature.members() else "void"
+    result = signature.result.name if signature.result else "void"
+    types = " ".join(f"HR_TYPE({each.name})" for each in signature.structs)
+    return (
+        "/* For HR_MODULE_LAYOUT: a module built for another signature is refused. */\n"
+        f"{f'#define {name.upper()}_TYPES {types}'.rstrip()}\n"
+        f'#define {name.upper()}_TAKES HR_TAKES("{_quotable(symbol)}", {state}, {given}, {result})\n'
+    )
 
 
 def _entry(name: str, signature: Signature) -> str:

@@ -776,6 +776,24 @@ class RuntimeHandle:
     def declare(self, slot: SlotHandle) -> None:
         check(lib.hr_declare(self._raw, slot.raw), f"slot {slot.symbol!r} cannot be declared")
 
+    def describe(self, slot: DescribedSlot) -> None:
+        """Tells what a slot takes: a module that was built for something else is refused (``E-LAYOUT``). Raises
+        HotreloadError (E-USAGE): another slot has a type of the same name that differs."""
+        keep: list[Any] = []
+        entry = ffi.new("hr_layout_entry_v1 *")
+        entry.symbol = _kept_text(slot.symbol, keep)
+        taken = (slot.state, slot.given, slot.result)
+        entry.state, entry.input, entry.output = (_raw_type(each, keep) for each in taken)
+        types = ffi.new("hr_layout_type_v1 *[]", [_raw_type(each, keep) for each in slot.types])
+        layout = ffi.new("hr_layout_v1 *")
+        layout.magic, layout.version = lib.HR_LAYOUT_MAGIC_V1, lib.HR_LAYOUT_VERSION_V1
+        layout.struct_size, layout.entry_count, layout.entries = ffi.sizeof("hr_layout_v1"), 1, entry
+        layout.type_count, layout.types = len(slot.types), types
+        raw = ffi.new("hr_failure *")
+        status = lib.hr_declare_layout(self._raw, layout, raw)
+        if status != lib.HR_OK:
+            raise error_of(_failure(status, raw))
+
     def find(self, slot: SlotHandle) -> None:
         check(lib.hr_find(self._raw, _name(slot.symbol), slot.raw), f"there is no slot {slot.symbol!r}")
 
@@ -834,6 +852,70 @@ class RuntimeHandle:
             raise HotreloadError(
                 failure.code, failure.reason, found=failure.found, expected=failure.expected, fix=failure.fix
             )
+
+
+@dataclass(frozen=True, slots=True)
+class DescribedField:
+    """A field of a `Described`; ``number`` is the name of its elements' number type, such as ``int32_t``, or empty."""
+
+    name: str
+    type: str
+    offset: int
+    size: int
+    number: str
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A struct, or without fields a number, as a slot takes it."""
+
+    name: str
+    size: int
+    align: int
+    fields: tuple[DescribedField, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DescribedSlot:
+    """What a slot takes; None: there is no such argument. ``types`` are further structs, such as those behind its
+    pointers."""
+
+    symbol: str
+    state: Described | None
+    given: Described | None
+    result: Described | None
+    types: tuple[Described, ...] = ()
+
+
+_NUMBERS = {
+    "bool": lib.HR_NUMBER_BOOL, "float": lib.HR_NUMBER_F32, "double": lib.HR_NUMBER_F64,
+    "int8_t": lib.HR_NUMBER_I8, "int16_t": lib.HR_NUMBER_I16, "int32_t": lib.HR_NUMBER_I32,
+    "int64_t": lib.HR_NUMBER_I64, "uint8_t": lib.HR_NUMBER_U8, "uint16_t": lib.HR_NUMBER_U16,
+    "uint32_t": lib.HR_NUMBER_U32, "uint64_t": lib.HR_NUMBER_U64,
+}  # fmt: skip
+
+
+def _raw_type(described: Described | None, keep: list[Any]) -> Any:
+    raw = ffi.new("hr_layout_type_v1 *")
+    keep.append(raw)
+    if described is None:
+        raw.name, raw.align, raw.kind = _kept_text("void", keep), 1, lib.HR_TYPE_VOID
+        return raw
+    raw.name, raw.size, raw.align = _kept_text(described.name, keep), described.size, described.align
+    raw.kind = lib.HR_TYPE_STRUCT if described.fields else lib.HR_TYPE_SCALAR
+    raw.field_count = len(described.fields)
+    fields = ffi.new("hr_layout_field_v1[]", max(1, len(described.fields)))
+    keep.append(fields)
+    for into, field in zip(fields, described.fields, strict=False):
+        into.name, into.type = _kept_text(field.name, keep), _kept_text(field.type, keep)
+        into.offset, into.size, into.flags = field.offset, field.size, _NUMBERS.get(field.number, 0)
+    raw.fields = fields
+    return raw
+
+
+def _kept_text(text: str, keep: list[Any]) -> Any:
+    keep.append(ffi.new("char[]", text.encode()))
+    return keep[-1]
 
 
 class SlotHandle:

@@ -132,6 +132,14 @@ class Runtime:
         # A module may have created the slot before, and `slot` given it out: there is one object for each slot.
         return self._slots.setdefault(symbol, Slot(handle))
 
+    def describe(self, slot: native.DescribedSlot) -> None:
+        """Tells what a slot takes, so that a module built for something else is refused (``E-LAYOUT``).
+
+        Raises:
+            HotreloadError: ``E-USAGE``: a type of the same name is known already, and differs.
+        """
+        self._handle.describe(slot)
+
     def slot(self, symbol: str) -> Slot:
         """The slot of that name, declared or created by a module. Raises HotreloadError (``E-NO-SLOT``)."""
         known = self._slots.get(symbol)

@@ -11,6 +11,7 @@ C's own notation was preferred to numpy's or Numba's: it is what the author of t
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from collections.abc import Mapping, Sequence
@@ -63,6 +64,16 @@ class Field:
     type: Scalar
     offset: int
     shape: tuple[int, ...] = ()
+
+    @property
+    def declared(self) -> str:
+        """Its type: ``double``, ``float[3]``."""
+        return self.type.name + "".join(f"[{length}]" for length in self.shape)
+
+    @property
+    def size(self) -> int:
+        """In bytes, of all elements."""
+        return self.type.size * math.prod(self.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,10 +330,7 @@ def _natural(fields: Sequence[Field]) -> tuple[int, ...]:
     for each in fields:
         at = -(-at // each.type.size) * each.type.size
         offsets.append(at)
-        count = 1
-        for length in each.shape:
-            count *= length
-        at += each.type.size * count
+        at += each.size
         largest = max(largest, each.type.size)
     return (*offsets, -(-at // largest) * largest)
 

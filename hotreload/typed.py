@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import struct
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -21,7 +22,7 @@ from typing import Any
 from hotreload import native
 from hotreload.arguments import Arguments, Refusal, is_struct
 from hotreload.errors import CallFailed, HotreloadError
-from hotreload.header import header
+from hotreload.header import header, identifier
 from hotreload.model import Report
 from hotreload.runtime import Runtime, Slot
 from hotreload.signature import Scalar, Signature, Struct, parse
@@ -122,6 +123,7 @@ class TypedSlot:
         self._pack = self._arguments.pack
         self._count = len(signature.parameters)
         self._result = _Result(signature.result)
+        runtime.describe(described(symbol, signature))
         self._slot: Slot = runtime.register_fallback(symbol, self._call_fallback)
 
     def redefine(self, function: Function, signature: Signature) -> None:
@@ -232,6 +234,43 @@ class TypedSlot:
 
     def __repr__(self) -> str:
         return f"<hotreload.slot {self.symbol!r}: {self.signature.prototype()}>"
+
+
+# ---- layouts ----
+
+
+def described(symbol: str, signature: Signature) -> native.DescribedSlot:
+    """What the slot takes, as modules describe it (the header has the macros)."""
+    return native.DescribedSlot(
+        symbol,
+        _described(signature.state.type) if signature.state else None,
+        _described_input(symbol, signature),
+        _described(signature.result) if signature.result else None,
+        tuple(map(_described, signature.structs)),
+    )
+
+
+def _described(kind: Scalar | Struct) -> native.Described:
+    if isinstance(kind, Scalar):
+        return native.Described(kind.name, kind.size, kind.size)
+    fields = tuple(
+        native.DescribedField(each.name, each.declared, each.offset, each.size, each.type.name) for each in kind.fields
+    )
+    return native.Described(kind.name, kind.size, max(each.type.size for each in kind.fields), fields)
+
+
+def _described_input(symbol: str, signature: Signature) -> native.Described | None:
+    members = signature.members()
+    if not members:
+        return None
+    fields = []
+    for number, (kind, name, code) in enumerate(members):
+        offset = struct.calcsize("@" + "".join(each for _, _, each in members[:number]) + f"0{code}")
+        size = struct.calcsize(f"@{code}")
+        declared = kind.strip()
+        fields.append(native.DescribedField(name, declared, offset, size, "" if code == "P" else declared))
+    align = max(field.size for field in fields)
+    return native.Described(f"{identifier(symbol)}_input", signature.packer().size, align, tuple(fields))
 
 
 # ---- results ----

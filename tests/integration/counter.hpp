@@ -1,6 +1,8 @@
 // What the host in C++ and its modules share.
 #pragma once
 
+#include <hotreload/hotreload.hpp>
+
 #include <cstdint>
 #include <string>
 
@@ -9,6 +11,10 @@ struct Counter {
     std::string name = "a-name-that-is-too-long-to-be-kept-inside-of-the-string";
 };
 
-struct Step {
-    int64_t amount;
-};
+#ifndef AMOUNT
+#define AMOUNT int64_t
+#endif
+
+#define STEP_FIELDS(F) F(Step, amount, AMOUNT)
+HR_STRUCT(Step, STEP_FIELDS)
+HOTRELOAD_LAYOUT(Step, STEP_FIELDS)

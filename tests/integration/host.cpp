@@ -1,8 +1,6 @@
 // A host in C++: one line for each tick, with what its slots returned, until its input ends.
 #include "counter.hpp"
 
-#include <hotreload/hotreload.hpp>
-
 #include <iostream>
 #include <unistd.h>
 

@@ -19,7 +19,6 @@ FLAGS = ("-std=c++17", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-I",
 
 MODULE = """
 #include "counter.hpp"
-#include <hotreload/hotreload.hpp>
 #include <vector>
 static int64_t add(Counter &counter, Step step) { return counter.total += FACTOR * step.amount; }
 static int64_t check(const int64_t &sum) {
@@ -70,13 +69,13 @@ class Ticks:
         pytest.fail(f"never by {step} and {said}: {self.sums[-9:]}")
 
 
-def build(cxx: str, factor: int, directory: Path) -> None:
+def build(cxx: str, factor: int, directory: Path, *flags: str) -> None:
     source = directory / "module.cpp"
     source.write_text(MODULE)
     output = directory / "out" / "counter.so"
     output.parent.mkdir(exist_ok=True)
     draft = directory / "counter.so"
-    subprocess.run([cxx, *FLAGS, *MODULE_FLAGS, f"-DFACTOR={factor}", source, "-o", draft], check=True)
+    subprocess.run([cxx, *FLAGS, *MODULE_FLAGS, f"-DFACTOR={factor}", *flags, source, "-o", draft], check=True)
     draft.chmod(0o755)
     draft.rename(output)
 
@@ -97,6 +96,8 @@ def test_a_host_in_cpp(
             ticks.until(10, "good")
             build(cxx, 100, tmp_path)
             ticks.until(100, "threw")
+            build(cxx, 500, tmp_path, "-DAMOUNT=int32_t")
+            ticks.until(100, "threw")
             build(cxx, 1000, tmp_path)
             ticks.until(1000, "good")
         finally:
@@ -107,7 +108,8 @@ def test_a_host_in_cpp(
     swaps = [each for each in told if each["event"] == "swap"]
     assert [each["module"]["version"] for each in swaps] == [10, 100, 1000]
     assert {slot["symbol"] for slot in swaps[0]["slots"]} == {"counter.add", "counter.check"}
-    assert not [each for each in told if each["event"] == "reject"]
+    (refused,) = [each for each in told if each["event"] == "reject"]
+    assert refused["code"] == "E-LAYOUT" and "Step.amount" in refused["reason"] and refused["module"]["version"] == 500
     steps = {after - before for before, after in zip(ticks.sums, ticks.sums[1:], strict=False)}
     assert steps == {1, 10, 100, 1000} and len(ticks.names) == 1, "its state, a std::string too, was never lost"
     assert "threw: a hundred is too much" in errors

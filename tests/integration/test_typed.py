@@ -21,6 +21,7 @@ import pytest
 
 import hotreload
 from hotreload import CallFailed, HotreloadError, Rejected, Runtime, TypedSlot
+from hotreload.signature import parse
 
 STEP = "double step(double x[], const double v[], double dt)"
 BODY = """#include "slot.h"
@@ -417,6 +418,58 @@ def test_threads(runtime: Runtime, step: TypedSlot, build: Callable[..., Path]) 
     for thread in threads:
         thread.join(30)
     assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("signature", "structs", "about"),
+    [
+        ("double f(particle *state, const stats *s, float dt)", {}, "f_input.dt retyped"),
+        ("double f(particle *state, const stats *s, double dt, bool more)", {}, "f_input.more"),
+        ("double f(particle *state, const stats *s, double time)", {}, "f_input"),
+        ("float f(particle *state, const stats *s, double dt)", {}, "output of f"),
+        ("double f(stats *state, const stats *s, double dt)", {}, "state of f"),
+        ("double f(particle *state, const stats *s, double dt)", {"particle": Stats}, "particle"),
+        ("double f(particle *state, const stats *s, double dt)", {"stats": PARTICLE}, "stats"),
+        ("double f(particle *state, const stats s[], double dt)", {}, "f_input"),
+    ],
+)
+def test_a_module_for_another_signature_is_refused(
+    runtime: Runtime, build: Callable[..., Path], signature: str, structs: dict[str, Any], about: str
+) -> None:
+    """An output that is older than the edit of the signature never gets wrong bytes to read."""
+    known = {"particle": PARTICLE, "stats": Stats}
+
+    def function(text: str) -> Any:
+        names = ", ".join(each.name for each in parse(text, known | structs).parameters)
+        return eval(f"lambda {names}: 1.0")
+
+    text = "double f(particle *state, const stats *s, double dt)"
+    body = """#include "slot.h"
+        static double f(particle *state, const stats *s, double dt) { return state->mass + s->mean + dt; }
+        F(f)
+        HR_MODULE_LAYOUT(F_TYPES, F_TAKES)
+    """
+    with Runtime(default=False) as other:
+        old = hotreload.slot("f", signature=text, structs=known, runtime=other)(function(text))
+        module = build(old, 1, body)
+        assert other.load_module(module).code == "ok"
+        assert old(np.ones((), PARTICLE), Stats(1, 2.0), 3.0) == 6.0
+    new = hotreload.slot("f", signature=signature, structs=known | structs, runtime=runtime)(function(signature))
+    with pytest.raises(Rejected, match="E-LAYOUT") as raised:
+        runtime.load_module(module)
+    told = f"{raised.value.reason} {raised.value.found} {raised.value.expected}"
+    assert about in told and raised.value.fix
+    assert new.symbol == "f" and runtime.generation == 0
+
+
+def test_two_structs_of_one_name(runtime: Runtime) -> None:
+    hotreload.slot("a", signature="void f(particle *p)", structs={"particle": PARTICLE}, runtime=runtime)(
+        lambda p: None
+    )
+    made = hotreload.slot("b", signature="void f(particle *p)", structs={"particle": Stats}, runtime=runtime)
+    with pytest.raises(HotreloadError, match=r"E-USAGE.*particle"):
+        made(lambda p: None)
+    assert runtime.list_symbols() == ["a"]
 
 
 def test_headers(step: TypedSlot, tmp_path: Path) -> None:

@@ -252,7 +252,15 @@ template <class Signature> class slot {
     hr_slot *raw() noexcept { return &raw_; }
 
     /* Makes the slot known to modules and to `hotreload watch`. Do it for all slots at the start. */
-    hr_status try_declare(hr_runtime *runtime = nullptr) noexcept { return hr_declare(runtime, &raw_); }
+    hr_status try_declare(hr_runtime *runtime = nullptr, hr_failure *failure = nullptr) noexcept {
+        const hr_status found = hr_declare(runtime, &raw_);
+        if (found != HR_OK) return found;
+        /* What is known of its types; a module that was compiled with another idea of them is refused (E-LAYOUT). */
+        const hr_layout_entry_v1 entry = shape::layout(raw_.symbol);
+        const hr_layout_v1 layout = {HR_LAYOUT_MAGIC_V1,   HR_LAYOUT_VERSION_V1, sizeof(hr_layout_v1), 0, 1, nullptr,
+                                     &entry};
+        return hr_declare_layout(runtime, &layout, failure);
+    }
 
     /* Calls what the slot runs now. The arguments are the signature's; the result, if it has one, goes to *out. */
     template <class... Arguments> [[nodiscard]] hotreload::status call(Out *out, Arguments &&...arguments) noexcept {
@@ -260,10 +268,12 @@ template <class Signature> class slot {
     }
 
 #if defined(__cpp_exceptions)
-    /* Throws hotreload::error: the symbol is taken, or no valid name. */
+    /* Throws hotreload::error: the symbol is taken, or no valid name, or its types contradict what is known of them. */
     void declare(hr_runtime *runtime = nullptr) {
-        const hr_status found = try_declare(runtime);
+        hr_failure failure{};
+        const hr_status found = try_declare(runtime, &failure);
 #ifndef HOTRELOAD_OFF
+        if (found != HR_OK && failure.status != HR_OK) throw error(failure);
         if (found != HR_OK) throw error(found);
 #else
         (void)found;
