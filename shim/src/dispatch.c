@@ -76,7 +76,9 @@ hr_status hr_dispatch_init(void) {
 
 hr_status hr_dispatch_append(uint32_t index) {
     hr_table *table = hr_dispatch.table;
-    if (index < table->count) {
+    if (index < table->count) { /* of a slot that was freed: the version that its flags tell is another's */
+        __atomic_store_n(&table->entries[index].flags, hr_slow_flags(&(hr_assignment){.index = index}),
+                         __ATOMIC_RELAXED);
         hr_dispatch_set_unused(index, hr_unresolved);
         return HR_OK;
     }

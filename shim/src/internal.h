@@ -218,6 +218,7 @@ hr_status hr_options_change(uint32_t named, const hr_options *options);
 hr_status hr_slow_init(void);
 uint64_t hr_slow_flags(const hr_assignment *assignment); /* of its entry; under lock, right before it is published */
 bool hr_slow_news(void);  /* something waits for hr_slow_tell */
+void hr_slow_forget(uint32_t index); /* the slot is freed; under lock */
 void hr_slow_tell(void); /* writes the events that callers only noted; not under lock */
 
 /* guard.c */
@@ -456,6 +457,7 @@ bool hr_platform_thread_alive(uint32_t thread);
 int hr_platform_thread(pthread_t *thread, void *(*run)(void *)); /* starts one that no signal of the host may land on */
 bool hr_platform_thread_is_ours(uint32_t thread); /* started by the above: it blocks all signals */
 void hr_platform_signal(uint32_t thread, int signal);
+void hr_platform_end_with_parent(void); /* this process is killed when the one that forked it ends */
 bool hr_platform_holds(pthread_mutex_t *mutex); /* whether this thread does */
 void hr_platform_text(uintptr_t base, hr_text *text); /* the code of the library that is mapped there */
 uintptr_t hr_platform_program_counter(const void *context); /* of a signal handler */

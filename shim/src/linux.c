@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -77,6 +78,8 @@ int hr_platform_thread(pthread_t *thread, void *(*run)(void *)) {
 }
 
 void hr_platform_signal(uint32_t thread, int signal) { syscall(SYS_tgkill, getpid(), (pid_t)thread, signal); }
+
+void hr_platform_end_with_parent(void) { prctl(PR_SET_PDEATHSIG, SIGKILL); }
 
 bool hr_platform_holds(pthread_mutex_t *mutex) {
 #ifdef __GLIBC__

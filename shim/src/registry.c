@@ -174,6 +174,7 @@ static void free_slot(uint32_t index) {
     if (hr.slots[index].module) hr.slots[index].module->uses--;
     clear(index);
     hr_guard_forget(index);
+    hr_slow_forget(index);
     hr.names++;
     hr.free_slots[hr.free_count++] = index;
     hr_blackbox_free_slot(index);

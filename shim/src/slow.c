@@ -20,8 +20,9 @@ hr_status hr_slow_init(void) {
 uint64_t hr_slow_flags(const hr_assignment *assignment) {
     uint64_t guard = hr.guarded ? hr_guard_flags(assignment) : 0;
     uint64_t flags = assignment->version ? HR_ENTRY_FIRST | guard : 0;
+    uint64_t version = assignment->version ? assignment->version : hr.slots[assignment->index].version;
     if (hr.box->sample_every) flags |= HR_ENTRY_SAMPLE;
-    return flags ? flags | assignment->version << HR_ENTRY_VERSION : 0;
+    return flags ? flags | version << HR_ENTRY_VERSION : 0;
 }
 
 /* A slot that was never declared: this first call does it. Another declaration of the same symbol shares its slot. */
@@ -101,6 +102,11 @@ static uint32_t take_first_calls(hr_module **module, uint32_t *indices) {
     }
     __atomic_fetch_sub(&hr.first_calls, count, __ATOMIC_RELEASE);
     return count;
+}
+
+void hr_slow_forget(uint32_t index) {
+    if (__atomic_exchange_n(&hr.first_call[index], 0, __ATOMIC_RELAXED))
+        __atomic_fetch_sub(&hr.first_calls, 1, __ATOMIC_RELEASE);
 }
 
 void hr_slow_tell(void) {

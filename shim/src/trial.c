@@ -14,9 +14,13 @@
  *      FREE -> WAITING -> CLAIMED -> TOLD, each step by one party: the preparing thread, one caller, the monitor.
  *  Y2  A caller that finds no place waiting for its slot drops the flag and goes on: a trial that is over costs each
  *      slot one slow call.
- *  Y3  The preparing thread never waits for a caller longer than trial_ms, nor for a monitor longer than twice that.
+ *  Y3  The preparing thread never waits for a caller longer than trial_ms, nor for a monitor longer than twice that and a
+ *      second.
  *  Y4  The worker's standard output and error lead nowhere: what the host prints appears once. It shares the host's other
- *      open files. Its fatal signals have their default actions, and leave no core file. */
+ *      open files. Its fatal signals have their default actions, and leave no core file.
+ *  Y5  A caller may come back, from its fork or from its own call, when its trial is long over. Places that somebody may
+ *      still write to are never used again: the page is left to them, and the next trial has a new one.
+ *  Y6  The places belong to the process that began the trial: a child has none, whoever forked it. */
 #include "internal.h"
 
 #include <dlfcn.h>
@@ -54,7 +58,8 @@ typedef struct trial_place {
 
 static struct {
     pthread_mutex_t busy;
-    trial_place *places; /* shared memory, made at the first trial, kept */
+    trial_place *places; /* shared memory, kept for the next trial unless Y5 forbids it */
+    uint32_t used;       /* places of the last trial */
     const char *staged;
     void *context;
     uint32_t count; /* atomic: places in use */
@@ -85,8 +90,9 @@ static void work(trial_place *place, void *state, const void *input, void *outpu
     setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
     default_signals();
     silence();
+    hr_platform_end_with_parent();
     reach(place, OPENING);
-    void *handle = dlopen(trial.staged, RTLD_NOW | RTLD_LOCAL);
+    void *handle = trial.staged ? dlopen(trial.staged, RTLD_NOW | RTLD_LOCAL) : NULL; /* null: over already (Y5) */
     const hr_patch_module_v1 *module = handle ? dlsym(handle, "HOTPATCH_MODULE_V1") : NULL;
     if (module) {
         reach(place, LOADING);
@@ -169,21 +175,35 @@ void hr_trial_end(hr_trial_ticket ticket, int32_t status) {
     __atomic_store_n(&place->answered, 1, __ATOMIC_RELEASE); /* partner: the acquire load in judge */
 }
 
+/* Y5: whether everybody who had a place in the last trial has left it. */
+static bool all_back(void) {
+    for (uint32_t i = 0; i < trial.used; i++) {
+        const trial_place *place = &trial.places[i];
+        if (__atomic_load_n(&place->state, __ATOMIC_ACQUIRE) == FREE) continue;
+        if (!__atomic_load_n(&place->monitor, __ATOMIC_ACQUIRE)) return false;
+        if (!__atomic_load_n(&place->answered, __ATOMIC_ACQUIRE)) return false;
+    }
+    return true;
+}
+
 static bool make_room(void) {
-    if (trial.places) return true;
+    if (trial.places && all_back()) return true;
     void *memory = mmap(NULL, PLACES * sizeof(trial_place), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) return false;
     trial.places = memory;
+    trial.used = 0;
     return true;
 }
 
 /* A place for each of the module's slots that the host has, as far as there are places. */
-static uint32_t choose(hr_runtime *runtime, const hr_manifest *manifest) {
+static uint32_t choose(hr_runtime *runtime, const hr_manifest *manifest, uint32_t *warnings) {
     uint32_t count = 0;
     pthread_mutex_lock(&hr.lock);
-    for (uint32_t k = 0; k < manifest->entry_count && count < PLACES; k++) {
+    for (uint32_t k = 0; k < manifest->entry_count; k++) {
         uint32_t index = hr_slot_lookup(runtime, manifest->entries[k].name);
-        if (index) trial.places[count++] = (trial_place){.state = WAITING, .index = index, .entry = k};
+        if (index == 0) continue;
+        if (count < PLACES) trial.places[count++] = (trial_place){.state = WAITING, .index = index, .entry = k};
+        else *warnings |= HR_WARN_UNTRIED;
     }
     pthread_mutex_unlock(&hr.lock);
     return count;
@@ -204,6 +224,9 @@ static void ask(uint32_t count) {
 
 static bool told(const trial_place *place) { return __atomic_load_n(&place->state, __ATOMIC_ACQUIRE) == TOLD; }
 
+/* 0: the caller has not come back from its fork, though its copies may have ended meanwhile. -1: it made none. */
+static pid_t monitor_of(const trial_place *place) { return __atomic_load_n(&place->monitor, __ATOMIC_ACQUIRE); }
+
 /* Until every place has been claimed, or time is out: then what still waits is taken back. */
 static void wait_for_callers(uint32_t count) {
     uint64_t until = hr_monotonic_ns() + (uint64_t)trial.milliseconds * 1000000;
@@ -223,10 +246,13 @@ static void wait_for_callers(uint32_t count) {
 /* A monitor is reaped here; a host that waits for any child may have been quicker. */
 static void wait_for_monitor(trial_place *place) {
     uint64_t until = hr_monotonic_ns() + 2 * (uint64_t)trial.milliseconds * 1000000 + UINT64_C(1000000000); /* Y3 */
-    while (!told(place) && hr_monotonic_ns() < until) usleep(LOOK_US);
-    pid_t copy = __atomic_load_n(&place->monitor, __ATOMIC_ACQUIRE);
+    while ((!told(place) || monitor_of(place) == 0) && hr_monotonic_ns() < until) usleep(LOOK_US);
+    pid_t copy = monitor_of(place);
     if (copy <= 0) return;
-    if (!told(place)) kill(copy, SIGKILL);
+    if (!told(place)) { /* and only if it is ours to wait for: the number may be another process's by now */
+        if (waitpid(copy, NULL, WNOHANG) != 0) return;
+        kill(copy, SIGKILL);
+    }
     while (waitpid(copy, NULL, 0) < 0 && errno == EINTR) {
     }
 }
@@ -237,10 +263,11 @@ static const char *where(uint32_t phase) {
 
 static hr_status verdict(const trial_place *place, const char *symbol, hr_failure *failure) {
     uint32_t phase = __atomic_load_n(&place->phase, __ATOMIC_ACQUIRE);
+    bool answered = __atomic_load_n(&place->answered, __ATOMIC_ACQUIRE); /* partner: the store in hr_trial_end */
     char found[96], expected[96];
     snprintf(expected, sizeof expected, "what v%llu does: it returned %d", (unsigned long long)place->version,
              place->running);
-    const char *wanted = place->index && place->answered ? expected : "a return";
+    const char *wanted = place->index && answered ? expected : "a return";
     switch (place->end) {
     case KILLED_BY_SIGNAL:
         snprintf(found, sizeof found, "signal %d (%s) %s", place->detail, strsignal(place->detail), where(phase));
@@ -257,7 +284,7 @@ static hr_status verdict(const trial_place *place, const char *symbol, hr_failur
         return hr_fail(failure, HR_E_TRIAL, found, wanted, "let the patch return instead of ending the process",
                        "the trial run of %s ended the process", symbol);
     default:
-        if (!place->index || !place->answered || phase != RETURNED || place->status == place->running) return HR_OK;
+        if (!place->index || !answered || phase != RETURNED || place->status == place->running) return HR_OK;
         snprintf(found, sizeof found, "status %d", place->status);
         return hr_fail(failure, HR_E_TRIAL, found, wanted,
                        "correct the patch; or, where the new status is meant, swap without --trial",
@@ -280,7 +307,7 @@ static hr_status judge(uint32_t count, const hr_manifest *manifest, hr_failure *
             continue;
         }
         wait_for_monitor(place);
-        if (!told(place) || place->monitor <= 0) {
+        if (!told(place) || monitor_of(place) <= 0) {
             *warnings |= HR_WARN_UNTRIED;
             continue;
         }
@@ -307,6 +334,10 @@ static bool nobody_came(uint32_t count) {
 hr_status hr_trial_run(hr_runtime *runtime, const char *staged, const hr_manifest *manifest, hr_failure *failure,
                        uint32_t *warnings) {
     if (!hr_option(HR_OPTION_TRIAL)) return HR_OK;
+    if (hr_trial_possible() != HR_OK) { /* served as such since the option was set */
+        *warnings |= HR_WARN_UNTRIED;
+        return HR_OK;
+    }
     pthread_mutex_lock(&trial.busy);
     if (!make_room()) {
         pthread_mutex_unlock(&trial.busy);
@@ -315,7 +346,7 @@ hr_status hr_trial_run(hr_runtime *runtime, const char *staged, const hr_manifes
     trial.staged = staged;
     trial.context = hr_context(runtime);
     trial.milliseconds = hr.options.trial_ms;
-    uint32_t count = hr_shards_others() ? choose(runtime, manifest) : 0; /* this thread cannot call while it waits */
+    uint32_t count = hr_shards_others() ? choose(runtime, manifest, warnings) : 0; /* this thread waits, and cannot call */
     if (count) {
         ask(count);
         wait_for_callers(count);
@@ -327,6 +358,8 @@ hr_status hr_trial_run(hr_runtime *runtime, const char *staged, const hr_manifes
     }
     hr_status status = judge(count, manifest, failure, warnings);
     __atomic_store_n(&trial.count, 0, __ATOMIC_RELEASE);
+    trial.used = count;
+    trial.staged = NULL;
     pthread_mutex_unlock(&trial.busy);
     return status;
 }
@@ -340,6 +373,10 @@ hr_status hr_trial_possible(void) {
 #endif
 }
 
-void hr_trial_forked(void) { /* the parent's trial is none of the child's */
+/* Y6. A monitor and its worker know their place by its address. */
+void hr_trial_forked(void) {
     pthread_mutex_init(&trial.busy, NULL);
+    trial.places = NULL;
+    trial.used = 0;
+    trial.count = 0;
 }

@@ -620,6 +620,173 @@ static void barrier_taken_away(void) {
     CHECK(hr_call(&slot_a, NULL, NULL, NULL) == 2);
 }
 
+/* ---- trial runs ---- */
+
+static void try_out(uint32_t milliseconds) {
+    CHECK(hr_set_options(&(hr_options){.flags = HR_OPTION_TRIAL, .trial_ms = milliseconds}) == HR_OK);
+    hr_call(&slot_a, NULL, NULL, NULL); /* this thread is one that may call */
+}
+
+static void await_trial_of(const hr_slot *slot) {
+    for (;; usleep(200)) {
+        hr_frame frame = hr_frame_begin();
+        uint64_t flags = __atomic_load_n(&frame.table->entries[slot->index].flags, __ATOMIC_RELAXED);
+        hr_frame_end(&frame);
+        if (flags & HR_ENTRY_TRIAL) return;
+    }
+}
+
+typedef struct loading {
+    const char *path;
+    hr_report *report;
+} loading;
+
+static void *load_path(void *argument) {
+    loading *one = argument;
+    hr_load(NULL, one->path, &one->report);
+    return NULL;
+}
+
+static void *call_slot(void *slot) {
+    hr_call(slot, NULL, NULL, NULL);
+    return NULL;
+}
+
+static pid_t napping; /* this process, not its copies */
+
+static void take_a_nap(void) {
+    if (getpid() == napping) usleep(300000);
+}
+
+/* The copies may have ended before the thread that made them runs again: they are listened to nevertheless. */
+static void trial_of_a_slow_fork(void) {
+    start("host", 0);
+    try_out(10000);
+    napping = getpid();
+    pthread_atfork(NULL, take_a_nap, NULL);
+    loading one = {.path = module("m1")};
+    pthread_t loader = thread(load_path, &one);
+    await_trial_of(&slot_a);
+    CHECK(hr_call(&slot_a, NULL, NULL, NULL) == 0);
+    pthread_join(loader, NULL);
+    CHECK(one.report->status == HR_E_TRIAL); /* it returns 1 */
+}
+
+static int32_t late(void *state, const void *input, void *output) {
+    (void)state, (void)output;
+    if (!input) return 0;
+    blocking(NULL, NULL, NULL);
+    return 9;
+}
+
+static void *call_late(void *unused) {
+    (void)unused;
+    hr_call(&slot_a, NULL, &slot_a, NULL);
+    return NULL;
+}
+
+static int32_t second_gate;
+
+static int32_t never(void *state, const void *input, void *output) {
+    (void)state, (void)input, (void)output;
+    while (!get(&second_gate)) usleep(200);
+    return 0;
+}
+
+/* A call that was tried and returns when its trial is over says nothing about the next trial. */
+static void trial_with_a_late_answer(void) {
+    static hr_slot other = HR_SLOT("late.one", never);
+    slot_a.fallback = late;
+    start("host", 0);
+    CHECK(hr_declare(NULL, &other) == HR_OK);
+    try_out(1000);
+    loading first = {.path = module("m1")}, second = {.path = module("u1")};
+    pthread_t loader = thread(load_path, &first);
+    await_trial_of(&slot_a);
+    pthread_t caller = thread(call_late, NULL);
+    pthread_join(loader, NULL);
+    CHECK(first.report->status == HR_OK && get(&inside) == 1);
+    loader = thread(load_path, &second);
+    await_trial_of(&other);
+    pthread_t other_caller = thread(call_slot, &other);
+    for (const hr_slot *slot = &other; slot; usleep(200)) { /* until it has been tried */
+        hr_frame frame = hr_frame_begin();
+        if (!(frame.table->entries[slot->index].flags & HR_ENTRY_TRIAL)) slot = NULL;
+        hr_frame_end(&frame);
+    }
+    set(&gate, 1);
+    pthread_join(caller, NULL);
+    pthread_join(loader, NULL);
+    CHECK(second.report->status == HR_OK);
+    set(&second_gate, 1);
+    pthread_join(other_caller, NULL);
+}
+
+/* A child that the host makes meanwhile takes no part. */
+static void trial_beside_a_child(void) {
+    start("host", 0);
+    try_out(1000);
+    loading one = {.path = module("m1")};
+    pthread_t loader = thread(load_path, &one);
+    await_trial_of(&slot_a);
+    pid_t child = fork();
+    if (child == 0) _exit(hr_call(&slot_a, NULL, NULL, NULL));
+    int status = -1;
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    pthread_join(loader, NULL);
+    CHECK(one.report->status == HR_OK && (one.report->warnings & HR_WARN_UNTRIED));
+}
+
+static int32_t forks;
+
+static void count_fork(void) { __atomic_fetch_add(&forks, 1, __ATOMIC_SEQ_CST); }
+
+/* The option was set before the host said so. */
+static void trial_where_a_fork_would_harm(void) {
+    CHECK(hr_set_options(&(hr_options){.flags = HR_OPTION_TRIAL}) == HR_OK);
+    start("host", HR_SERVE_NO_FORK);
+    pthread_atfork(count_fork, NULL, NULL);
+    loading one = {.path = module("m1")};
+    load_path(&one);
+    CHECK(one.report->status == HR_OK && (one.report->warnings & HR_WARN_UNTRIED) && get(&forks) == 0);
+}
+
+/* ---- what callers noted ---- */
+
+/* A slot that is gone before its first call was told is not told as one without a name. */
+static void freed_before_told(void) {
+    hr_runtime *runtime;
+    hr_slot slot = HR_SLOT("a", fallback);
+    CHECK(hr_runtime_new(&runtime) == HR_OK);
+    hr_set_context(runtime, &context);
+    CHECK(hr_declare(runtime, &slot) == HR_OK && hr_load(runtime, module("m1"), NULL) == HR_OK);
+    CHECK(hr_call(&slot, NULL, NULL, NULL) == 1);
+    hr_runtime_free(runtime);
+    start("host", 0);
+    hr_box_reader *reader = own_box();
+    CHECK(load("m2") == HR_OK && hr_call(&slot_a, NULL, NULL, NULL) == 2);
+    uint64_t when;
+    CHECK(first_version(reader, &when) == 1 && first_call_events(reader, 1, when) == 1);
+    hr_box_close(reader);
+}
+
+/* A slot that a module made, and that the host declares after the roll back, is timed like others. */
+static void samples_after_a_late_declaration(void) {
+    static hr_box_slot slots[8];
+    static hr_times times[16];
+    hr_slot late_one = HR_SLOT("late.one", fallback);
+    start("host", 0);
+    CHECK(hr_set_options(&(hr_options){.flags = HR_OPTION_SAMPLE, .sample_every = 1}) == HR_OK);
+    CHECK(load("u1") == HR_OK && hr_rollback(NULL, NULL, NULL, NULL) == HR_OK);
+    CHECK(hr_declare(NULL, &late_one) == HR_OK);
+    for (int i = 0; i < 5; i++) CHECK(hr_call(&late_one, NULL, NULL, NULL) == 0);
+    hr_box_reader *reader = own_box();
+    uint32_t count = hr_box_slots(reader, slots, 8);
+    CHECK(count > late_one.index && hr_box_times_of(reader, slots, times, count) == count);
+    CHECK(times[2 * late_one.index].version == 2 && times[2 * late_one.index].samples == 5);
+    hr_box_close(reader);
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
@@ -646,6 +813,12 @@ static const struct {
     {"fork_in_hook", fork_in_hook},
     {"file_size_limit", file_size_limit},
     {"barrier_taken_away", barrier_taken_away},
+    {"trial_of_a_slow_fork", trial_of_a_slow_fork},
+    {"trial_with_a_late_answer", trial_with_a_late_answer},
+    {"trial_beside_a_child", trial_beside_a_child},
+    {"trial_where_a_fork_would_harm", trial_where_a_fork_would_harm},
+    {"freed_before_told", freed_before_told},
+    {"samples_after_a_late_declaration", samples_after_a_late_declaration},
 };
 
 int main(int count, char **arguments) {

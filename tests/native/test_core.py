@@ -47,6 +47,12 @@ SCENARIOS = [
     "fork_in_hook",
     "file_size_limit",
     "barrier_taken_away",
+    "trial_of_a_slow_fork",
+    "trial_with_a_late_answer",
+    "trial_beside_a_child",
+    "trial_where_a_fork_would_harm",
+    "freed_before_told",
+    "samples_after_a_late_declaration",
 ]
 
 
