@@ -346,7 +346,7 @@ hr_status hr_trial_run(hr_runtime *runtime, const char *staged, const hr_manifes
     trial.staged = staged;
     trial.context = hr_context(runtime);
     trial.milliseconds = hr.options.trial_ms;
-    uint32_t count = hr_shards_others() ? choose(runtime, manifest, warnings) : 0; /* this thread waits, and cannot call */
+    uint32_t count = hr_shards_others() ? choose(runtime, manifest, warnings) : 0; /* this thread cannot call */
     if (count) {
         ask(count);
         wait_for_callers(count);
