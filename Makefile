@@ -11,6 +11,8 @@ INSTALLED := $(VENV)/.installed
 PYTEST_ARGS ?=
 MUTATIONS ?= 200000
 SECONDS ?= 60
+# Files of tests that run at a time; they wait more than they compute.
+JOBS ?= $(shell echo $$(($$(nproc) + 1)))
 
 # The C sources also by their directories, whose time changes when a file is added or removed.
 BUILT_FROM := pyproject.toml hotreload/__init__.py shim/CMakeLists.txt shim/cffi_build.py shim/hotreload.map \
@@ -35,7 +37,7 @@ ifneq ($(CARGO),)
 endif
 
 test: $(INSTALLED) ## Run all tests (PYTEST_ARGS="-k name" for some)
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(INSTALLED) ## Check style, types and warnings; fast enough for every commit
 	$(BIN)/ruff check --quiet --output-format concise .
