@@ -279,13 +279,15 @@ typedef struct hr_times {
  * sampled. Returns how many slots; 0 while the host does not sample. */
 uint32_t hr_box_times_of(const hr_box_reader *reader, const hr_box_slot *slots, hr_times *times, uint32_t count);
 
-/* The threads that call slots, up to `count`, those beyond the shards left out. Returns how many. */
+/* A thread that calls slots. */
 typedef struct hr_box_thread {
     uint32_t thread;
     uint32_t slot;   /* the innermost that it is in; 0: none */
     uint32_t inside; /* 1: in a slot or a frame */
     uint32_t epoch;  /* in which it began: hr_box_slot.epoch */
 } hr_box_thread;
+
+/* The threads that call slots, up to `count`, those beyond the shards left out. Returns how many. */
 uint32_t hr_box_threads(const hr_box_reader *reader, hr_box_thread *threads, uint32_t count);
 
 /* Events after number `after`, oldest first; those that the ring has lost are left out. Returns how many. */

@@ -87,14 +87,14 @@ static void print_modules(const hr_box_reader *reader, const hr_box *header) {
 static void print_events(const hr_box_reader *reader, const hr_box *header) {
     static hr_event events[EVENTS_SHOWN];
     static const char *const kinds[] = {"?",      "swap",  "reject", "same", "rollback",
-                                        "retire", "unload", "crash",  "serve", "blocked"};
+                                        "retire", "unload", "crash",  "serve", "blocked", "called", "budget"};
     uint64_t after = header->event_count > EVENTS_SHOWN ? header->event_count - EVENTS_SHOWN : 0;
     uint32_t count = hr_box_events(reader, after, events, EVENTS_SHOWN);
 
     printf("\"events\": [");
     for (uint32_t i = 0; i < count; i++) {
         printf(i ? ", {" : "{");
-        json_pair(stdout, "event", events[i].kind <= HR_EVENT_BLOCKED ? kinds[events[i].kind] : "?");
+        json_pair(stdout, "event", events[i].kind < sizeof kinds / sizeof *kinds ? kinds[events[i].kind] : "?");
         json_pair(stdout, "code", hr_status_code(events[i].status));
         json_pair(stdout, "module", events[i].module);
         json_pair(stdout, "changes", events[i].changes);
