@@ -11,6 +11,8 @@ INSTALLED := $(VENV)/.installed
 PYTEST_ARGS ?=
 MUTATIONS ?= 200000
 SECONDS ?= 60
+# Zig, 100 MB, for the tests that are skipped without it: EXTRAS=dev,zig
+EXTRAS ?= dev
 # Files of tests that run at a time; they wait more than they compute.
 JOBS ?= $(shell echo $$(($$(nproc) + 1)))
 
@@ -114,5 +116,5 @@ $(INSTALLED): $(BIN)/python $(BUILT_FROM)
 	@test -x $(BIN)/ruff || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'scikit-build-core>=0.10' \
 		'cffi>=1.16' $$(command -v cmake >/dev/null || echo cmake) $$(command -v ninja >/dev/null || echo ninja)
 	@echo "installing hotreload into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[$(EXTRAS)]'
 	@touch $@
