@@ -93,6 +93,10 @@ hr_frame hr_frame_begin_detached(void);
 void hr_frame_end_detached(hr_frame *frame);
 int32_t hr_frame_call_detached(hr_frame *frame, hr_slot *slot, void *state, const void *input, void *output);
 
+/* Always: where a host calls slots in several places, compilers would find the path too long, and a call of it costs half
+ * as much again as what it does. */
+#define HR_INLINE static inline __attribute__((always_inline))
+
 #define HR_LIKELY(condition) __builtin_expect(!!(condition), 1)
 #define HR_UNLIKELY(condition) __builtin_expect(!!(condition), 0)
 
@@ -113,7 +117,7 @@ int32_t hr_frame_call_detached(hr_frame *frame, hr_slot *slot, void *state, cons
 #endif
 
 /* Enters slot `number - 1` (or a frame) and returns what to hand to hr_leave. */
-static inline uint32_t hr_enter(hr_shard *shard, uint32_t number) {
+HR_INLINE uint32_t hr_enter(hr_shard *shard, uint32_t number) {
     uint32_t previous = __atomic_load_n(&shard->active, __ATOMIC_RELAXED);
     if (HR_LIKELY(previous == 0)) {
         /* Partner: the release increment in reclaim.c. An epoch read here makes every table published before it visible
@@ -131,19 +135,19 @@ static inline uint32_t hr_enter(hr_shard *shard, uint32_t number) {
     return previous;
 }
 
-static inline void hr_leave(hr_shard *shard, uint32_t previous) {
+HR_INLINE void hr_leave(hr_shard *shard, uint32_t previous) {
     /* Release: all that the implementation read through the table happens before the reclaimer's acquire load of 0. */
     __atomic_store_n(&shard->active, previous, __ATOMIC_RELEASE);
 }
 
-static inline void hr_count(hr_shard *shard, uint32_t index) {
+HR_INLINE void hr_count(hr_shard *shard, uint32_t index) {
     /* Not a read-modify-write: the shard is this thread's own (I3). */
     __atomic_store_n(&shard->calls[index], __atomic_load_n(&shard->calls[index], __ATOMIC_RELAXED) + 1,
                      __ATOMIC_RELAXED);
 }
 
-static inline int32_t hr_invoke(hr_slot *slot, hr_shard *shard, const hr_table *table, uint32_t index, void *state,
-                                const void *input, void *output) {
+HR_INLINE int32_t hr_invoke(hr_slot *slot, hr_shard *shard, const hr_table *table, uint32_t index, void *state,
+                            const void *input, void *output) {
     const hr_entry *entry = &table->entries[index];
     uint64_t flags = __atomic_load_n(&entry->flags, __ATOMIC_RELAXED);
     if (HR_LIKELY(flags == 0)) return entry->function(state, input, output);
@@ -157,7 +161,7 @@ static inline int32_t hr_invoke(hr_slot *slot, hr_shard *shard, const hr_table *
 #ifndef HOTRELOAD_OFF
 
 /* Calls the slot's current implementation; returns its status, or HR_UNRESOLVED where it has none. */
-static inline int32_t hr_call(hr_slot *slot, void *state, const void *input, void *output) {
+HR_INLINE int32_t hr_call(hr_slot *slot, void *state, const void *input, void *output) {
     hr_shard *shard = hr_thread_shard;
     if (HR_UNLIKELY(!shard)) return hr_call_detached(slot, state, input, output);
     uint32_t index = __atomic_load_n(&slot->index, __ATOMIC_ACQUIRE);
@@ -170,7 +174,7 @@ static inline int32_t hr_call(hr_slot *slot, void *state, const void *input, voi
 }
 
 /* Pins the current table: until hr_frame_end every hr_frame_call of it runs one generation. Frames nest like calls. */
-static inline hr_frame hr_frame_begin(void) {
+HR_INLINE hr_frame hr_frame_begin(void) {
     hr_shard *shard = hr_thread_shard;
     if (HR_UNLIKELY(!shard)) return hr_frame_begin_detached();
     hr_frame frame;
@@ -182,7 +186,7 @@ static inline hr_frame hr_frame_begin(void) {
 }
 
 /* Like hr_call, on the frame's generation. A slot declared after the frame began runs as hr_call would. */
-static inline int32_t hr_frame_call(hr_frame *frame, hr_slot *slot, void *state, const void *input, void *output) {
+HR_INLINE int32_t hr_frame_call(hr_frame *frame, hr_slot *slot, void *state, const void *input, void *output) {
     hr_shard *shard = frame->shard;
     uint32_t index = __atomic_load_n(&slot->index, __ATOMIC_ACQUIRE);
     /* The frame's table may have been made before the slot: then its entry is missing, or that of a slot freed since. */
@@ -197,12 +201,12 @@ static inline int32_t hr_frame_call(hr_frame *frame, hr_slot *slot, void *state,
     return result;
 }
 
-static inline void hr_frame_end(hr_frame *frame) {
+HR_INLINE void hr_frame_end(hr_frame *frame) {
     if (HR_LIKELY(frame->shard != 0)) hr_leave(frame->shard, frame->previous);
     else hr_frame_end_detached(frame);
 }
 
-static inline void hr_safepoint(void) {
+HR_INLINE void hr_safepoint(void) {
     if (HR_UNLIKELY(__atomic_load_n(&hr_dispatch.safe_point_wanted, __ATOMIC_RELAXED))) hr_safepoint_reached();
 }
 
