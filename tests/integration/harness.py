@@ -329,6 +329,11 @@ class Bench:
     def stop(self) -> None:
         """Ends whatever still runs."""
         for each in self.started:
+            if isinstance(each, Watch) and each.alive:  # a killed one would leave its host
+                each.process.send_signal(signal.SIGINT)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    each.process.wait(10)
+        for each in self.started:
             if each.alive:
                 each.kill()
             each.output.end()
