@@ -8,8 +8,9 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import pytest
 
@@ -29,6 +30,23 @@ if len(tempfile.gettempdir()) > 30:
 INCLUDE = ROOT / "shim" / "include"
 
 RequireTool = Callable[..., Path]
+
+
+def skip_here(missing: str) -> NoReturn:
+    """Skips what cannot run on this machine for want of something; in CI (``CI=true``) it fails instead: a test that is
+    skipped there is one that nobody runs."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{missing}; CI has to offer it")
+    pytest.skip(missing, allow_module_level=True)
+
+
+def require_module(name: str) -> Any:
+    """Imports what an extra of pyproject.toml brings; where it is missing, as `skip_here`."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        skip_here(f"needs {name}: {error}")
+
 
 plain_checkout = pytest.mark.skipif(
     len(str(ROOT).split()) > 1, reason="a shell takes $(hotreload config ...) apart where the path has spaces"
@@ -64,8 +82,7 @@ def root() -> Path:
 def require_tool() -> RequireTool:
     """Returns ``require(*names)``: the path of the first program found.
 
-    Without any, the test is skipped with a reason on a developer's machine and fails in CI (``CI=true``), where a
-    skipped test would be one that nobody runs.
+    Without any, as `skip_here`; .ci/run installs them.
     """
 
     def require(*names: str) -> Path:
@@ -73,10 +90,7 @@ def require_tool() -> RequireTool:
             found = shutil.which(name)
             if found is not None:
                 return Path(found)
-        missing = f"needs {' or '.join(names)}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{missing}; .ci/run has to install it")
-        pytest.skip(missing)
+        skip_here(f"needs {' or '.join(names)}")
 
     return require
 

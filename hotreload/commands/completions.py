@@ -24,5 +24,12 @@ Names of hosts, slots and modules are those that run at the moment. Put one of t
 def command(shell: str) -> int:
     kind = get_completion_class(shell)
     assert kind is not None
-    click.echo(kind(group(), {}, "hotreload", COMPLETE_VARIABLE).source())
+    script = kind(group(), {}, "hotreload", COMPLETE_VARIABLE).source()
+    click.echo(_with_compinit(script) if shell == "zsh" else script)
     return EXIT_OK
+
+
+def _with_compinit(script: str) -> str:
+    """A fresh ~/.zshrc has not set completion up, and every shell would begin with "command not found: compdef"."""
+    first, rest = script.split("\n", 1)  # `#compdef`, which has to be the first line of a file in $fpath
+    return f"{first}\n(( $+functions[compdef] )) || {{ autoload -Uz compinit && compinit -i }}\n{rest}"

@@ -7,8 +7,10 @@ import signal
 import subprocess
 
 import pytest
+from conftest import RequireTool
 from documents import reader_environment
 from integration.harness import Bench
+from integration.terminal import Terminal
 
 from hotreload import commands
 
@@ -92,6 +94,52 @@ def test_bash_completes(bench: Bench) -> None:
         ["bash", "--norc", "-c", script], env=environment, capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout == "game.draw\n" and done.stderr == ""
+
+
+def starting_line(bench: Bench, shell: str) -> str:
+    """What the help tells people to put where the shell starts."""
+    told = bench.call("completions", "--help").out
+    (line,) = (line for line in told.splitlines() if f"hotreload completions {shell}" in line)
+    return line.rpartition("  ")[0].strip()
+
+
+def shell_environment(bench: Bench) -> dict[str, str]:
+    environment = {**reader_environment(bench.home, bench.run), "XDG_STATE_HOME": str(bench.state)}
+    return {**environment, "HOME": str(bench.home), "ZDOTDIR": str(bench.home), "XDG_CONFIG_HOME": str(bench.home)}
+
+
+@pytest.mark.parametrize("before", ["", "autoload -Uz compinit && compinit -u -D"], ids=["plain", "compinit"])
+def test_zsh_completes(before: str, bench: Bench, require_tool: RequireTool) -> None:
+    """As a person presses Tab, with a fresh ~/.zshrc and with one that has set completion up."""
+    shell = require_tool("zsh")
+    bench.host("game", "game.draw", "net::read")
+    line = starting_line(bench, "zsh")
+    (bench.home / ".zshrc").write_text(f"skip_global_compinit=1\nPROMPT='ready> '\n{before}\n{line}\n")
+    terminal = Terminal([shell, "-i"], 80, 24, shell_environment(bench))
+    try:
+        terminal.shows("ready>")
+        terminal.press("hotreload slots ga\t")
+        terminal.shows("ready> hotreload slots game.draw")
+        terminal.press("net\t")
+        terminal.shows("ready> hotreload slots game.draw net::read")
+        terminal.press("\x15hotreload roll\t")
+        terminal.shows("ready> hotreload rollback")
+        assert len([line for line in terminal.lines if line]) == 1, terminal.text
+    finally:
+        terminal.close()
+
+
+def test_fish_completes(bench: Bench, require_tool: RequireTool) -> None:
+    shell = require_tool("fish")
+    bench.host("game", "game.draw", "net::read")
+    (bench.home / "fish").mkdir()
+    (bench.home / "fish" / "config.fish").write_text(starting_line(bench, "fish") + "\n")
+    script = "complete -C 'hotreload slots ga'; complete -C 'hotreload slots net'; complete -C 'hotreload roll'"
+    done = subprocess.run(
+        [shell, "-c", script], env=shell_environment(bench), capture_output=True, text=True, check=True, timeout=60
+    )
+    assert [line.partition("\t")[0] for line in done.stdout.splitlines()] == ["game.draw", "net::read", "rollback"]
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

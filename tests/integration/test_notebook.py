@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import INCLUDE, MODULE_FLAGS
+from conftest import INCLUDE, MODULE_FLAGS, require_module
 from documents import reader_environment
 
-pytest.importorskip("nbclient", reason="nbclient and ipykernel run the notebooks")
+require_module("nbclient")
 
 PROGRAM = Path(__file__).with_name("notebook_program.py")
 SWAPS = 50

@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from conftest import RequireTool, plain_checkout
+from conftest import RequireTool, plain_checkout, require_module
 
 import hotreload.commands
 from hotreload import native
@@ -204,7 +204,7 @@ def test_python(environment: dict[str, str], tmp_path: Path, start: Callable[[li
 
 
 def test_notebook(environment: dict[str, str], tmp_path: Path) -> None:
-    pytest.importorskip("nbclient", reason="nbclient and ipykernel run the notebook")
+    require_module("nbclient")
     declare, _ = labelled("file: kernel.py").split("step.write_header")
     cells = [declare, *labelled("run: notebook").strip().splitlines()]
     done = subprocess.run(

@@ -17,6 +17,7 @@ from typing import Any
 
 import cffi
 import pytest
+from conftest import require_module
 
 from hotreload import HotreloadError, Rejected, Runtime
 from hotreload.native import UNRESOLVED
@@ -271,7 +272,7 @@ def test_what_is_no_buffer(runtime: Runtime, buffer: Any) -> None:
 
 
 def test_numpy(runtime: Runtime, functions: ctypes.CDLL) -> None:
-    numpy = pytest.importorskip("numpy")
+    numpy = require_module("numpy")
     slot = runtime.register_fallback("add", functions.add)
     state, given, result = (numpy.array([value], dtype=numpy.int64) for value in (40, 2, 0))
     assert slot(state, given, result) == 0 and state[0] == result[0] == 42

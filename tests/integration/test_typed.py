@@ -18,6 +18,7 @@ from typing import Any
 import cffi
 import numpy as np
 import pytest
+from conftest import require_module
 
 import hotreload
 from hotreload import CallFailed, HotreloadError, Rejected, Runtime, TypedSlot
@@ -495,7 +496,7 @@ def doubled(x: int, x_len: int, v: int, v_len: int, dt: float) -> float:
 
 
 def test_numba(step: TypedSlot, runtime: Runtime) -> None:
-    numba = pytest.importorskip("numba", reason="numba has no wheel for this Python")
+    numba = require_module("numba")
 
     @numba.cfunc(step.numba)
     def kernel(x, x_len, v, v_len, dt):  # type: ignore[no-untyped-def]
@@ -540,7 +541,7 @@ cdef api int other(int n) noexcept nogil:
 
 
 def test_cython(step: TypedSlot, cc: str, tmp_path: Path) -> None:
-    pytest.importorskip("Cython", reason="Cython has no wheel for this Python")
+    require_module("Cython")
     (tmp_path / "fast.pyx").write_text(CYTHON)
     translate = [sys.executable, "-m", "cython", "-3", "fast.pyx"]
     subprocess.run(translate, cwd=tmp_path, check=True, capture_output=True)
