@@ -1,17 +1,18 @@
 """Performs a session: threads and one queue on one side, the pure `session.step` on the other.
 
-    watcher thread ─┐
-    finder threads ─┤                      ┌─> swapper thread ──> hosts
-    build thread ───┼─> queue ─> run() ────┤
+    watcher thread ─┐                      ┌─────────────────────> hosts
+    finder threads ─┤                      │            requests     │ answers
+    build thread ───┼─> queue ─> run() ────┼─> swapper thread <──────┘
     host output ────┤     step(state, e)   └─> reporter (draws on a thread of its own)
     keys ───────────┘
 
-`run` alone owns the state. Transactions are made on the swapper's thread, so that a host that keeps us waiting (a safe
+`run` alone owns the state. Answers are waited for on the swapper's thread, so that a host that keeps us waiting (a safe
 point, a slow ``on_load``) never holds up keys and screen.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import shutil
@@ -30,8 +31,9 @@ from threading import Lock, Thread, Timer, current_thread, main_thread
 from typing import Protocol
 
 from hotreload import hosts, native, session
+from hotreload.bell import Bell
 from hotreload.builder import Builder
-from hotreload.edits import Edits
+from hotreload.edits import Edits, Notifier
 from hotreload.errors import EXIT_INTERRUPTED, EXIT_NO_HOST, EXIT_OK, ConfigError, HotreloadError, NoHost
 from hotreload.link import Link
 from hotreload.meter import HostView, Meter
@@ -40,19 +42,26 @@ from hotreload.session import Outcome, State, Transaction, Wanted
 from hotreload.watcher import Watcher
 
 FIND_SECONDS = 0.1
-"""Between two looks for new hosts: one scandir, some 20 us."""
+"""Between two looks for new hosts where inotify does not tell of them: one scandir, some 20 us."""
 SNAPSHOT_SECONDS = 0.25
 COPIES_KEPT = session.ACCEPTED_KEPT
 PRESENT_SECONDS = 1.0
 """How long the start waits for hosts that run already: one that is stopped in a debugger must not hold it up."""
 AGAIN_SECONDS = 1.0
-"""Between two attempts to reach a host whose socket does not answer."""
+"""Between two attempts to reach a host whose socket does not answer, and between two looks that nothing asked for."""
 END_SECONDS = 1.0
 """How long the end waits for a transaction under way; hanging up takes it back where it is not committed."""
 NEVER = float("inf")
 SWITCH_SECONDS = 0.0005
 """How long a thread that draws or looks at sources may keep the interpreter from one that carries a new module to a
-host; Python's own 5 ms would be twice the time that the whole way takes."""
+host; Python's own 5 ms would be thrice the time that the whole way takes."""
+GARBAGE = 20_000
+"""Objects made since the last collection of garbage, after which Python collects by itself: it does so in the middle of
+a swap, for milliseconds. A quiet turn of the runner collects long before."""
+GARBAGE_SWEPT = 2_000
+"""How many make a quiet turn collect."""
+BEGUN_AT_ONCE = 16
+"""Modules of a transaction whose request surely fits into the socket's buffer, whatever its host does: 64 KiB."""
 
 
 class Peer(Protocol):
@@ -138,6 +147,8 @@ class Runner:
         self._reload = reload
         self._queue: SimpleQueue[session.Event | _Internal] = SimpleQueue()
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._jobs_given = self._jobs_done = 0
+        """Counted by the runner's thread, and by the swapper's."""
         self._swapper = Thread(target=self._swap, name="hotreload-swap", daemon=True)
         self._reporter = reporter(self.send)
         self._observe = observe
@@ -146,6 +157,8 @@ class Runner:
         self._approached: dict[int, tuple[int, float]] = {}
         """For each pid its socket's inode, and when it may be approached again (``time.monotonic()``)."""
         self._stopping = Flag()
+        self._look = Bell()
+        """Has the finder look at sockets and connections now."""
         self._done = False
         self._interrupted = False
         self._process: hosts.HostProcess | None = None
@@ -160,7 +173,6 @@ class Runner:
         self._dirty = True
         self._offered = False
         """A transaction was begun in this turn."""
-        self._switch_seconds = sys.getswitchinterval()
         self._waiting: list[Flag] = []
         """Whom to tell when nothing is under way; see `wait`."""
         self.state = State(
@@ -179,7 +191,7 @@ class Runner:
         """Runs until Quit; returns the exit code. The hosts found go on running; the one that we started is ended."""
         self._reporter.start()
         try:
-            with _signals(self._interrupt):
+            with _signals(self._interrupt), _undisturbed():
                 self._begin()
                 while not self._done:
                     self._turn()
@@ -201,8 +213,6 @@ class Runner:
     # ---- start and end ----
 
     def _begin(self) -> None:
-        self._switch_seconds = sys.getswitchinterval()
-        sys.setswitchinterval(SWITCH_SECONDS)
         if self._options.command and not self._options.build:
             self._start_host()
         self._attach_present()
@@ -246,6 +256,7 @@ class Runner:
             self._take(session.ChildAbsent(error.reason))
             return
         self._process, self._own = process, own
+        self._look.ring()  # its socket may have come before we knew that it is ours
         self.send(session.ChildStarted(process.pid, log))
 
     def _start_again(self) -> None:
@@ -280,6 +291,7 @@ class Runner:
 
     def _end(self) -> None:
         self._stopping.set()
+        self._look.ring()
         self._watcher.stop()
         self._jobs.put(None)
         if self._swapper.is_alive():
@@ -295,7 +307,7 @@ class Runner:
         self._publish()
         self._reporter.close()
         self._copies.close()
-        sys.setswitchinterval(self._switch_seconds)  # a notebook goes on without us
+        self._look.close()
 
     def _tell_last(self) -> None:
         """What was swapped while the session was asked to end is told all the same."""
@@ -315,8 +327,11 @@ class Runner:
 
     def _turn(self) -> None:
         deadline = time.monotonic() + SNAPSHOT_SECONDS
+        quiet = True
         with suppress(Empty):
-            self._take(self._queue.get(timeout=SNAPSHOT_SECONDS))
+            event = self._queue.get(timeout=SNAPSHOT_SECONDS)
+            quiet = False
+            self._take(event)
             while time.monotonic() < deadline:
                 self._take(self._queue.get_nowait())
         if self._offered:
@@ -326,6 +341,8 @@ class Runner:
         self._publish()
         self._tell_waiting()
         self._maybe_finish()
+        if quiet and gc.get_count()[0] > GARBAGE_SWEPT:
+            gc.collect(1)
 
     def _tell_waiting(self) -> None:
         if self.state.transaction is None:
@@ -384,12 +401,21 @@ class Runner:
 
     def _find(self) -> None:
         """The finder's thread: new sockets by name, lost connections by their hang-up."""
-        while not self._stopping.is_set():
-            present = self._finder.sockets()
-            self._approach_all(present)
-            for pid in self._approached.keys() - present.keys():
-                self._approached.pop(pid, None)
-            self._wait_for_hang_up(FIND_SECONDS)
+        notifier = Notifier.open()
+        try:
+            while not self._stopping.is_set():
+                if notifier:
+                    notifier.add(str(self._finder.directory))  # again: it may be another one by that name now
+                    notifier.read()  # before the look: what comes during it makes the next one
+                self._look.hush()
+                present = self._finder.sockets()
+                self._approach_all(present)
+                for pid in self._approached.keys() - present.keys():
+                    self._approached.pop(pid, None)
+                self._wait_for_sockets(notifier)
+        finally:
+            if notifier:
+                notifier.close()
 
     def _approach_all(self, sockets: Mapping[int, Path]) -> list[Thread]:
         """Connects to those that are new, each on a thread: a host that is stopped, or that serves only now and then,
@@ -433,18 +459,23 @@ class Runner:
         identity, _ = self._approached.get(pid, (0, 0.0))
         self._approached[pid] = (identity, time.monotonic() + AGAIN_SECONDS)
 
-    def _wait_for_hang_up(self, seconds: float) -> None:
+    def _wait_for_sockets(self, notifier: Notifier | None) -> None:
+        """Until one comes or goes, one of ours hangs up, or the bell rings; or it is time to look again."""
         poll = select.poll()
+        poll.register(self._look, select.POLLIN)
+        if notifier:
+            poll.register(notifier.fd, select.POLLIN)
         by_fd: dict[int, int] = {}
         for pid, each in list(self._attached.items()):
             fd = each.link.fileno()
             if each.alive and fd >= 0:
                 poll.register(fd, select.POLLRDHUP)
                 by_fd[fd] = pid
-        found = poll.poll(seconds * 1000) if by_fd else self._stopping.wait(seconds) or []
-        for fd, _ in found if isinstance(found, list) else []:
-            self._queue.put(_Internal(lambda pid=by_fd[fd]: self._lose(pid)))  # type: ignore[misc]
-        if found and not self._stopping.is_set():
+        seconds = AGAIN_SECONDS if notifier and notifier.complete else FIND_SECONDS
+        lost = [by_fd[fd] for fd, _ in poll.poll(seconds * 1000) if fd in by_fd]
+        for pid in lost:
+            self._queue.put(_Internal(lambda pid=pid: self._lose(pid)))  # type: ignore[misc]
+        if lost:
             self._stopping.wait(0.01)
 
     def _attach(self, pid: int, link: Link) -> None:
@@ -457,6 +488,7 @@ class Runner:
         attached = _Attached(link, Meter(), snapshot, known=(snapshot.slots, snapshot.modules))
         attached.meter.observe(snapshot)
         self._attached[pid] = attached
+        self._look.ring()  # to wait for its hang-up
         if self._own and (program := _program(pid)) and self._is_descendant(pid):
             self._own.add(program)  # a runner (cargo run, a script) has started another program
         self._take(session.HostFound(link.host, *_known(snapshot)))
@@ -519,19 +551,29 @@ class Runner:
     def _swap(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
+            self._jobs_done += 1
+
+    def _give(self, job: Callable[[], None]) -> None:
+        self._jobs_given += 1
+        self._jobs.put(job)
 
     def _offer(self, transaction: Transaction) -> None:
         links = {pid: self._attached[pid].link for pid in transaction.offers if pid in self._attached}
+        begun: _Begun | None = None
+        small = all(len(wanted) <= BEGUN_AT_ONCE for wanted in transaction.offers.values())
+        if small and self._jobs_given == self._jobs_done:
+            # Here, while the swapper has nothing to do with these links: waking it first would cost the host's time.
+            begun = begin(transaction, links)
 
         def job() -> None:
             outcomes: dict[int, Outcome] = {}
             try:
-                for pid, outcome in transact(transaction, links).items():
+                for pid, outcome in conclude(transaction, links, begun or begin(transaction, links)).items():
                     outcomes[pid] = self._copies.keep(transaction.offers[pid], outcome)
             finally:  # whatever went wrong, the session must not wait for ever
                 self.send(session.Offered(transaction.number, outcomes))
 
-        self._jobs.put(job)
+        self._give(job)
         self._offered = True
 
     def _take_back(self, pid: int, module: str | None) -> None:
@@ -545,7 +587,7 @@ class Runner:
                 outcome = Outcome(failure=_failure(error))
             self.send(session.RolledBack(pid, outcome))
 
-        self._jobs.put(job)
+        self._give(job)
 
     # ---- builds ----
 
@@ -646,17 +688,61 @@ def _signals(interrupt: Callable[[], None]) -> Iterator[None]:
             signal.signal(each, handler)
 
 
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Lets neither the drawing thread nor the collection of garbage hold up a swap; undone at the end, a notebook goes
+    on without us."""
+    interval, thresholds = sys.getswitchinterval(), gc.get_threshold()
+    sys.setswitchinterval(SWITCH_SECONDS)
+    alone = current_thread() is main_thread()  # elsewhere the garbage is somebody else's
+    if alone:
+        gc.set_threshold(GARBAGE, *thresholds[1:])
+        gc.freeze()  # what is there already, modules and all, is none
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
+        if alone:
+            gc.unfreeze()
+            gc.set_threshold(*thresholds)
+
+
 def transact(transaction: Transaction, links: Mapping[int, Peer]) -> dict[int, Outcome]:
     """Prepares on all hosts at once, then commits on all or aborts on all. Never raises for a host's failure.
 
     A host that vanishes while it prepares stops the transaction; one that vanishes after all have prepared cannot.
     """
+    return conclude(transaction, links, begin(transaction, links))
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A transaction whose first requests are sent: the hosts that have one, and what became of the others."""
+
+    asked: Mapping[int, Peer]
+    outcomes: dict[int, Outcome]
+    whole: bool
+    """One host alone was asked for all of it: one round trip instead of two."""
+
+
+def begin(transaction: Transaction, links: Mapping[int, Peer]) -> _Begun:
+    """Sends a transaction's first requests, and waits for nothing."""
     outcomes: dict[int, Outcome] = {}
-    if len(links) == len(transaction.offers) == 1:  # one round trip instead of two
-        _finish(_begin(links, lambda link, pid: link.begin_load(_paths(transaction.offers[pid])), outcomes), outcomes)
+    offers = {pid: _paths(wanted) for pid, wanted in transaction.offers.items()}
+    whole = len(links) == len(offers) == 1
+    if whole:
+        asked = _begin(links, lambda link, pid: link.begin_load(offers[pid]), outcomes)
+    else:
+        asked = _begin(links, lambda link, pid: link.begin_prepare(offers[pid]), outcomes)
+    return _Begun(asked, outcomes, whole)
+
+
+def conclude(transaction: Transaction, links: Mapping[int, Peer], begun: _Begun) -> dict[int, Outcome]:
+    """Waits for the answers of what has begun, and commits or aborts. Never raises for a host's failure."""
+    outcomes = begun.outcomes
+    prepared = _finish(begun.asked, outcomes)
+    if begun.whole:
         return outcomes
-    asked = _begin(links, lambda link, pid: link.begin_prepare(_paths(transaction.offers[pid])), outcomes)
-    prepared = _finish(asked, outcomes)
     good = len(prepared) == len(transaction.offers) and not any(outcomes[pid].failure for pid in prepared)
     ready = {pid: links[pid] for pid in prepared if outcomes[pid].failure is None}
     if good:

@@ -8,7 +8,8 @@ Three sources say which file to look at, and each covers what the one before it 
 watchdog), short retries while a writer is still busy, and a sweep (``scandir`` and ``stat``) once a second. Where
 inotify does not serve, the sweep alone works, four times a second.
 
-All decisions are taken by one thread of the watcher; watchdog's threads only put notices into its queue.
+One thread does all of it, from reading events to delivering candidates: each further thread between the kernel and the
+host would cost a wake-up, and a wait for the interpreter.
 """
 
 from __future__ import annotations
@@ -16,32 +17,23 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import select
 import stat
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from threading import Event, Thread, current_thread
 from typing import Any, ClassVar, Protocol
 
-from watchdog.events import (
-    DirCreatedEvent,
-    DirMovedEvent,
-    FileClosedEvent,
-    FileCreatedEvent,
-    FileMovedEvent,
-    FileSystemEvent,
-)
-from watchdog.observers import inotify as watchdog_inotify
 from watchdog.observers import inotify_c as watchdog_inotify_c
-from watchdog.observers.api import EventQueue, ObservedWatch
-from watchdog.observers.inotify import InotifyEmitter
 
 from hotreload import native
+from hotreload.bell import Bell
 from hotreload.model import Candidate, Directory, DirectoryChanged, Failure, Manifest, Settled, Settling, WatchMode
 from hotreload.mounts import mount_of
 
@@ -68,6 +60,10 @@ REARM_BURST = 20
 WatcherEvent = Settled | Settling | DirectoryChanged
 Signature = tuple[int, int, int, int, int]
 """Device, inode, size in bytes, modification and change time in ns: says "look again", never "the same content"."""
+
+CLOSED = int(watchdog_inotify_c.InotifyConstants.IN_CLOSE_WRITE)
+CREATED = int(watchdog_inotify_c.InotifyConstants.IN_CREATE)
+MOVED_HERE = int(watchdog_inotify_c.InotifyConstants.IN_MOVED_TO)
 
 _TRUNCATED = "E-TRUNCATED"
 _DENIED = "E-DENIED"
@@ -99,7 +95,7 @@ class Watcher:
     """
 
     # Tests switch single parts of the handling off by these.
-    triggers: ClassVar[tuple[type[FileSystemEvent], ...]] = (FileClosedEvent, FileCreatedEvent, FileMovedEvent)
+    triggers: ClassVar[int] = CLOSED | CREATED | MOVED_HERE
     sweep_seconds: ClassVar[float] = SWEEP_SECONDS
 
     def __init__(
@@ -118,9 +114,10 @@ class Watcher:
         self._ledger = _Ledger(asked if probe is None else probe)
         self._before: dict[Path, Signature] = {}
         self._stopped = False
-        self._source = None if poll else _Source((*self.triggers, DirCreatedEvent, DirMovedEvent))
+        self._poll = poll
+        self._source = _Source(self.triggers)
         # None asks the thread to stop, a target alone to look at all of it, a path to look at that file.
-        self._inbox: SimpleQueue[_Target | Path | _Rescan | _Forget | None] = SimpleQueue()
+        self._inbox: deque[_Target | Path | _Rescan | _Forget | None] = deque()
         self._rescans: list[_Rescan] = []
         self._armed = Event()
         self._thread = Thread(target=self._work, name="hotreload-watcher", daemon=True)
@@ -133,9 +130,11 @@ class Watcher:
     def stop(self) -> None:
         """Ends watching; nothing is delivered after this returns. May be called twice, and from ``deliver``."""
         self._stopped = True
-        self._inbox.put(None)
+        self._put(None)
         if self._thread.is_alive() and self._thread is not current_thread():
             self._thread.join()
+        if not self._thread.is_alive():
+            self._source.close()  # of one that was never started
 
     def rescan(self, then: Callable[[], None] | None = None) -> None:
         """Looks at every directory now instead of at the next sweep. Returns at once; delivers nothing twice.
@@ -145,13 +144,18 @@ class Watcher:
                 being written is waited for, but not longer than half a second.
         """
         for target in self._targets:
-            self._inbox.put(target)
+            self._put(target)
         if then is not None:
-            self._inbox.put(_Rescan(then, time.monotonic() + RESCAN_SECONDS))
+            self._put(_Rescan(then, time.monotonic() + RESCAN_SECONDS))
 
     def forget(self, path: Path) -> None:
         """Takes the content of a file for news when it is written again. Returns at once."""
-        self._inbox.put(_Forget(path))
+        self._put(_Forget(path))
+
+    def _put(self, notice: _Target | _Rescan | _Forget | None) -> None:
+        """From any thread."""
+        self._inbox.append(notice)
+        self._source.bell.ring()
 
     # ---- the thread ----
 
@@ -174,8 +178,7 @@ class Watcher:
         finally:
             for target in self._targets:
                 target.disarm()
-            if self._source is not None:
-                self._source.close()
+            self._source.close()
 
     def _send(self, event: WatcherEvent) -> None:
         if not self._stopped:
@@ -185,14 +188,11 @@ class Watcher:
         """Waits for notices or for the next retry or sweep. Returns files to look at, or None to stop."""
         due = min([target.next_sweep for target in self._targets], default=time.monotonic() + SWEEP_SECONDS)
         due = min(due, self._ledger.next_due())
-        notices: list[_Target | Path | _Rescan | _Forget | None] = []
-        with suppress(Empty):
-            notices.append(self._inbox.get(timeout=max(0.0, due - time.monotonic())))
-            # As many as there are now, not until it is empty: a storm of events must not keep the thread here.
-            for _ in range(self._inbox.qsize()):
-                notices.append(self._inbox.get_nowait())
+        if not self._inbox:
+            self._source.listen_for(max(0.0, due - time.monotonic()))
         touched: set[Path] = set()
-        for notice in notices:
+        # As many as there are now, not until it is empty: a storm of events must not keep the thread here.
+        for notice in [self._inbox.popleft() for _ in range(len(self._inbox))]:
             if notice is None:
                 return None
             if isinstance(notice, _Rescan):
@@ -214,7 +214,7 @@ class Watcher:
                 self._keep_armed(target)
                 touched.update(path for path, signature in target.files() if self._ledger.missed(path, signature))
                 touched.update(path for path in self._ledger.unfinished() if path.parent == target.path)
-                target.swept(self.sweep_seconds if target.emitter is not None else POLL_SECONDS)
+                target.swept(self.sweep_seconds if target.watch is not None else POLL_SECONDS)
         self._announce()
         return touched
 
@@ -255,27 +255,27 @@ class Watcher:
             if target.holds(anchor, identity):
                 return
             target.disarm()
-            emitter = None
-            if self._source is not None and not _is_remote(anchor):
+            watch = None
+            if not self._poll and not _is_remote(anchor):
                 try:
-                    emitter = self._source.listen(anchor, partial(self._notice, target, anchor))
+                    watch = self._source.watch(anchor, partial(self._notice, target, anchor))
                 except FileNotFoundError:
                     continue
                 except OSError:  # EMFILE, ENOSPC: out of instances or watches. Polling needs neither.
-                    emitter = None
-            target.arm(anchor, identity, emitter)
+                    watch = None
+            target.arm(anchor, identity, watch)
 
     def _notice(self, target: _Target, anchor: Path, name: str | None) -> None:
-        """Called on watchdog's threads. ``name`` is None when the emitter has ended."""
+        """Takes an event's name; None when the watch has ended, or events were lost."""
         if name is None:
-            self._inbox.put(target)
+            self._inbox.append(target)
         elif anchor != target.path:
             if name == target.path.relative_to(anchor).parts[0]:
-                self._inbox.put(target)
+                self._inbox.append(target)
         elif target.wants(name):
-            self._inbox.put(target.path / name)
+            self._inbox.append(target.path / name)
         elif SUFFIX + "." in name:  # libm.so.1: perhaps what libm.so is a symbolic link to
-            self._inbox.put(target)
+            self._inbox.append(target)
 
 
 @dataclass(frozen=True)
@@ -297,13 +297,13 @@ class _Forget:
 
 
 class _Target:
-    """One watched directory. Only the watcher's thread changes it; emitters read ``path`` and ``names``."""
+    """One watched directory, or the nearest one above it. Only the watcher's thread uses it."""
 
     def __init__(self, path: Path, names: frozenset[str] | None) -> None:
         self.path = path
         self.names = names
         """The only names that matter, or None for every module."""
-        self.emitter: _Emitter | None = None
+        self.watch: _Watch | None = None
         self.next_sweep = 0.0
         self._anchor: Path | None = None
         self._identity: tuple[int, int] | None = None
@@ -341,23 +341,23 @@ class _Target:
         self.next_sweep = now + seconds
 
     def holds(self, anchor: Path, identity: tuple[int, int] | None) -> bool:
-        """Whether this very directory is watched, by an emitter that still works where there is one."""
+        """Whether this very directory is watched, by a watch that still works where there is one."""
         same = identity is not None and self._anchor == anchor and self._identity == identity
-        return same and (self.emitter is None or self.emitter.works())
+        return same and (self.watch is None or self.watch.works)
 
-    def arm(self, anchor: Path, identity: tuple[int, int] | None, emitter: _Emitter | None) -> None:
+    def arm(self, anchor: Path, identity: tuple[int, int] | None, watch: _Watch | None) -> None:
         """Notes what is watched instead of the directory, or the directory itself, and how."""
-        self._anchor, self._identity, self.emitter = anchor, identity, emitter
+        self._anchor, self._identity, self.watch = anchor, identity, watch
         if anchor != self.path:
             self._mode = WatchMode.WAITING
         else:
-            self._mode = WatchMode.POLLING if emitter is None else WatchMode.INOTIFY
+            self._mode = WatchMode.POLLING if watch is None else WatchMode.INOTIFY
 
     def disarm(self) -> None:
-        """Ends the emitter, dead or alive: a dead one still holds its descriptors."""
-        if self.emitter is not None:
-            self.emitter.end()
-        self.emitter = self._anchor = self._identity = None
+        """Ends the watch, dead or alive: a dead one may still hold its descriptors."""
+        if self.watch is not None:
+            self.watch.end()
+        self.watch = self._anchor = self._identity = None
 
     def news(self) -> Directory | None:
         """How the directory is watched, if that has changed since the last call."""
@@ -384,7 +384,7 @@ def _nearest_directory(path: Path) -> Path:
 
 def _identity(directory: Path) -> tuple[int, int] | None:
     # Inode numbers are reused at once by ext4, so this finds a directory that was replaced by renaming; one that was
-    # deleted ends its emitter.
+    # deleted ends its watch.
     try:
         status = directory.stat()
     except OSError:
@@ -603,60 +603,73 @@ class _Ledger:
 # ---- watchdog, versions 6 and 7 ----
 
 
-class _Emitter(InotifyEmitter):
-    """Watches one directory, flat, and tells names.
-
-    watchdog's observer, one level up, is left out: it does not notice when an emitter ends with its directory, and it
-    is one more thread between the kernel and us.
+class _Watch:
+    """One directory, flat: tells the names of events in it, and None once when it has ended. It has the methods that
+    watchdog 7 wants of a callback.
     """
 
-    def __init__(
-        self,
-        directory: Path,
-        triggers: Sequence[type[FileSystemEvent]],
-        notice: Callable[[str | None], None],
-        **options: Any,
-    ) -> None:
-        watch = ObservedWatch(str(directory), recursive=False, event_filter=list(triggers))
-        super().__init__(EventQueue(), watch, event_filter=list(triggers), **options)
-        self._triggers = tuple(triggers)
+    def __init__(self, notice: Callable[[str | None], None]) -> None:
+        self.works = True
+        """Whether events still come: the directory has not been deleted, and watchdog has not failed on its events."""
         self._notice = notice
+        self._release: Callable[[], None] = lambda: None
 
-    def queue_event(self, event: FileSystemEvent) -> None:
-        """Passes the name on; called by watchdog for every event, those of other kinds too."""
-        if isinstance(event, self._triggers):
-            self._notice(os.fsdecode(event.dest_path or event.src_path).rpartition("/")[2])
+    def holds(self, release: Callable[[], None]) -> None:
+        """Notes what ends the kernel's watch."""
+        self._release = release
 
-    def run(self) -> None:
-        """Reads events until the directory is deleted, or watchdog fails on them."""
-        # Whatever the exception, the remedy is the same, and a traceback would tear the dashboard.
-        with suppress(Exception):
-            super().run()
+    def on_event(self, event: Any) -> None:
+        """Events without a name are about the directory itself; what matters of them comes as the watch's end."""
+        if event.name:
+            self._notice(os.fsdecode(event.name))
+
+    def on_watch_deleted(self, _: object = None) -> None:
+        """The kernel has ended the watch, with the directory."""
+        if self.works:
+            self.works = False
+            self._notice(None)
+
+    def on_queue_overflow(self) -> None:
+        """Events were lost: a sweep finds what they were about."""
         self._notice(None)
 
-    def works(self) -> bool:
-        """False when this thread, or the one that reads for it, has ended."""
-        # Version 6 reads in _inotify, version 7 in _inotify_fd.
-        readers = (getattr(self, "_inotify", None), getattr(self, "_inotify_fd", None))
-        return self.is_alive() and all(reader.is_alive() for reader in readers if isinstance(reader, Thread))
-
     def end(self) -> None:
-        """Stops and waits for the thread."""
+        """Tells nothing any more."""
         self._notice = lambda name: None
-        self.stop()
-        self.join()
+        self.works = False
+        self._release()
 
 
 class _Source:
-    """Makes emitters. Version 7 reads one inotify descriptor for all of them, version 6 one for each."""
+    """What the watcher's thread waits for: inotify, and the other threads' bell.
 
-    def __init__(self, triggers: Sequence[type[FileSystemEvent]]) -> None:
-        # The same triggers for every directory: inotify_add_watch replaces the mask of a directory watched already.
-        self._triggers = triggers
-        self._shared: Any = None
-        _tame()
+    Of watchdog only the reader of inotify descriptors is used, on our own thread. Its emitters and its observer are
+    left out: they are three threads between the kernel and us, hold back halves of renames, and the observer does not
+    notice when an emitter ends with its directory. Version 7 reads one descriptor for all directories, version 6 one
+    for each.
+    """
 
-    def listen(self, directory: Path, notice: Callable[[str | None], None]) -> _Emitter:
+    def __init__(self, triggers: int) -> None:
+        # The same for every directory: inotify_add_watch replaces the mask of a directory that is watched already.
+        self._triggers = triggers | watchdog_inotify_c.InotifyConstants.IN_DELETE_SELF
+        self._readers: dict[int, tuple[Any, list[_Watch]]] = {}
+        """By descriptor: watchdog's reader, and the watches that end with it."""
+        self._shared: int | None = None
+        self._poll = select.poll()
+        self.bell = Bell()
+        """Ends the wait of `listen_for`, or the next one."""
+        self._poll.register(self.bell, select.POLLIN)
+        _quieten()
+
+    def listen_for(self, seconds: float) -> None:
+        """Waits for the bell or for events, and passes those on."""
+        for descriptor, _ in self._poll.poll(seconds * 1000):
+            if descriptor in self._readers:
+                self._read(descriptor)
+            else:
+                self.bell.hush()
+
+    def watch(self, directory: Path, notice: Callable[[str | None], None]) -> _Watch:
         """Starts to watch.
 
         Raises:
@@ -665,42 +678,74 @@ class _Source:
         if not os.access(directory, os.R_OK):  # watchdog would take it and hear nothing
             raise PermissionError(directory)
         # Resolved: watchdog would watch a symbolic link itself.
-        emitter = _Emitter(directory.resolve(strict=True), self._triggers, notice, **self._options())
-        emitter.start()
-        # Version 6's descriptor.
-        _close_on_exec(getattr(getattr(getattr(emitter, "_inotify", None), "_inotify", None), "fd", None))
-        return emitter
+        path = os.fsencode(directory.resolve(strict=True))
+        watch = _Watch(notice)
+        one: Any = getattr(watchdog_inotify_c, "Inotify", None)
+        if one is None:
+            self._join_shared(path, watch)
+        else:
+            descriptor = self._keep(one(path, event_mask=self._triggers))
+            self._readers[descriptor][1].append(watch)
+            watch.holds(lambda: self._drop(descriptor))
+        return watch
 
     def close(self) -> None:
-        """Ends what the emitters shared; after them."""
-        if self._shared is not None:
-            self._shared.stop()
-            self._shared.join()
+        """Ends all of it. May be called twice."""
+        for descriptor in list(self._readers):
+            self._drop(descriptor)
+        self.bell.close()
 
-    def _options(self) -> dict[str, Any]:
-        descriptor = getattr(watchdog_inotify_c, "InotifyFD", None)
-        if descriptor is None:
-            return {}
-        if self._shared is None or not self._shared.is_alive():
-            self._shared = descriptor()
-            _close_on_exec(getattr(self._shared, "_inotify_fd", None))
-            self._shared.start()
-        return {"inotify_fd": self._shared}
+    def _join_shared(self, path: bytes, watch: _Watch) -> None:
+        if self._shared not in self._readers:
+            self._shared = self._keep(watchdog_inotify_c.InotifyFD())
+        assert self._shared is not None
+        reader, watches = self._readers[self._shared]
+        number = reader.add_callback(path, self._triggers, watch, id(watch))
+        if number < 0:  # watchdog raises nothing for EACCES
+            raise PermissionError(os.fsdecode(path))
+        watches.append(watch)
+
+        def release() -> None:
+            watches.remove(watch)
+            reader.remove_callbacks([(number, id(watch))])
+
+        watch.holds(release)
+
+    def _keep(self, reader: Any) -> int:
+        descriptor: int = reader._inotify_fd
+        fcntl.fcntl(descriptor, fcntl.F_SETFD, fcntl.FD_CLOEXEC)  # out of the hosts and builds that we start
+        # It believes from the start that a thread reads it, which would have to close it.
+        reader._is_reading = False
+        self._readers[descriptor] = (reader, [])
+        self._poll.register(descriptor, select.POLLIN)
+        return descriptor
+
+    def _drop(self, descriptor: int) -> None:
+        if (kept := self._readers.pop(descriptor, None)) is not None:
+            self._poll.unregister(descriptor)
+            kept[0].close()
+
+    def _read(self, descriptor: int) -> None:
+        reader, watches = self._readers[descriptor]
+        try:
+            for event in reader.read_events():
+                if hasattr(reader, "handle_event"):
+                    reader.handle_event(event)
+                elif event.is_ignored:
+                    watches[0].on_watch_deleted()
+                else:
+                    watches[0].on_event(event)
+        # Whatever the exception, the remedy is the same, and a traceback would tear the dashboard.
+        except Exception:
+            ended = list(watches)
+            self._drop(descriptor)
+            for watch in ended:
+                watch.on_watch_deleted()
 
 
-def _tame() -> None:
-    """Makes watchdog prompt and quiet."""
-    # It holds back every event behind one half of a rename for 0.5 s, hoping for the other. We need no pairs.
-    for name in ("InotifyMoveEventGrouper", "InotifyBuffer"):
-        holder: Any = getattr(watchdog_inotify, name, None)
-        if hasattr(holder, "delay"):
-            holder.delay = 0
-    # Without a handler, logging writes warnings to the terminal, through the dashboard.
+def _quieten() -> None:
+    """Keeps watchdog's messages from the terminal: without a handler, logging writes warnings there, through the
+    dashboard.
+    """
     logging.getLogger("watchdog").addHandler(logging.NullHandler())
     warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"watchdog\.")
-
-
-def _close_on_exec(descriptor: object) -> None:
-    """Keeps an inotify descriptor out of the hosts and builds that we start."""
-    if isinstance(descriptor, int):
-        fcntl.fcntl(descriptor, fcntl.F_SETFD, fcntl.FD_CLOEXEC)

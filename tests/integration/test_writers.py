@@ -27,11 +27,10 @@ from integration.writers import (
     run,
     truncate_and_rewrite,
 )
-from watchdog.events import FileClosedEvent, FileMovedEvent
 
 from hotreload import native
 from hotreload.model import Candidate, Failure, Manifest, Settled, Settling
-from hotreload.watcher import Watcher, WatcherEvent
+from hotreload.watcher import CLOSED, MOVED_HERE, Watcher, WatcherEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -361,7 +360,7 @@ def test_h4_a_complete_looking_file_that_is_still_written(
 class WithoutCreated(Watcher):
     """H5 unhandled: waits for a writer to close the file. The sweep, which would repair it, is off."""
 
-    triggers = (FileClosedEvent, FileMovedEvent)
+    triggers = CLOSED | MOVED_HERE
     sweep_seconds: ClassVar[float] = 3600.0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from hotreload.errors import NoHost
 from hotreload.hosts import HostProcess
 from hotreload.model import OK, SAME, Failure, Host, Module, Report, Settled
 from hotreload.native import Reply
-from hotreload.runner import COPIES_KEPT, Copies, Options, Runner, transact
+from hotreload.runner import COPIES_KEPT, GARBAGE, SWITCH_SECONDS, Copies, Options, Runner, transact
 from hotreload.session import Outcome, Quit, Transaction, Wanted
 from hotreload.testing import FakeLink
 from hotreload.watcher import Watcher
@@ -321,3 +322,65 @@ class Quiet:
     def update(self, state: object, hosts: object) -> None: ...
     def record(self, record: object) -> None: ...
     def close(self) -> None: ...
+
+
+# ---- finding hosts ----
+
+
+class Finding(Runner):
+    """Notes whom it approaches, and never looks for hosts because time has passed."""
+
+    def watch(self) -> None:
+        self.looked = Event()
+        self.approached = Event()
+        look = self._finder.sockets
+
+        def sockets() -> dict[int, Path]:
+            found = look()
+            self.looked.set()
+            return found
+
+        self._finder.sockets = sockets  # type: ignore[method-assign]
+
+    def _approach(self, pid: int, path: Path) -> None:
+        self.approached.set()
+
+
+def test_a_host_is_found_when_its_socket_appears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr("hotreload.runner.AGAIN_SECONDS", 3600.0)
+    monkeypatch.setattr("hotreload.runner.FIND_SECONDS", 3600.0)
+    tmp_path.chmod(0o700)
+    (tmp_path / "out").mkdir()
+    runner = Finding(Options((tmp_path / "out",)), Quiet())
+    runner.watch()
+    ended = Thread(target=runner.run)
+    ended.start()
+    try:
+        assert runner.looked.wait(LONG)
+        (tmp_path / "hotreload" / "1.sock").touch()
+        assert runner.approached.wait(LONG)
+    finally:
+        runner.send(Quit())
+        ended.join(LONG)
+    assert not ended.is_alive()
+
+
+# ---- the interpreter ----
+
+
+def test_what_the_runner_sets_for_its_time_is_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    tmp_path.chmod(0o700)
+    before = sys.getswitchinterval(), gc.get_threshold(), gc.get_freeze_count()
+    during: list[object] = []
+
+    class Observing(Runner):
+        def _begin(self) -> None:
+            during.append((sys.getswitchinterval(), gc.get_threshold(), gc.get_freeze_count() > before[2]))
+
+    runner = Observing(Options((tmp_path,)), Quiet())
+    runner.send(Quit())
+    runner.run()
+    assert during == [(SWITCH_SECONDS, (GARBAGE, *before[1][1:]), True)]
+    assert (sys.getswitchinterval(), gc.get_threshold(), gc.get_freeze_count()) == before

@@ -112,7 +112,10 @@ class World:
         """Applies events; returns the actions of all of them, shown records left out."""
         found: list[session.Action] = []
         for event in events:
-            self.state, actions = session.step(self.state, event, self.clock.now())
+            given = {field: getattr(self.state, field) for field in State.__slots__}
+            after, actions = session.step(self.state, event, self.clock.now())
+            assert given == {field: getattr(self.state, field) for field in State.__slots__}, "step changes no state"
+            self.state = after
             self.actions += actions
             found += [action for action in actions if not isinstance(action, Show)]
         return found
