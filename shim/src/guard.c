@@ -15,8 +15,10 @@
  *  G3  A module is condemned once, by compare-and-swap of module->condemned. From then on, every call that still comes
  *      through its entries waits until it has been taken back, and runs what the slot runs then.
  *  G4  The watchdog takes back, never the thread that crashed: that one may hold the allocator's lock for ever.
- *  G5  Probation records are neither freed nor unlinked: whoever has pinned an old table finds the record of its entry
- *      by the function. Partner of the acquire loads of records[index]: the release store in hr_guard_flags.
+ *  G5  Probation records stay linked while a slot may run their function, or a roll back bring it back: whoever has
+ *      pinned an old table finds the record of its entry by the function. They are unlinked only of a module that
+ *      unload.c has struck from all slots, and freed after a grace period: others walk past them, inside a call.
+ *      Partner of the acquire loads of records[index] and `older`: the release stores in hr_guard_flags and unlink_records.
  *  G6  Who lands sets right what dead frames left in the shim: depth, shard->active, hr.lock. Other locks stay held. */
 #include "internal.h"
 
@@ -31,6 +33,7 @@
 
 #define DEPTH 24u            /* nested guarded calls; deeper ones run in the innermost frame */
 #define STACK_BYTES 65536u   /* of the alternate signal stack */
+#define HANDLER_BYTES 4096u  /* of it, at most, below the frame of the signal's handler */
 #define STACK_LEAST 8192u    /* an alternate stack of the host that is smaller is replaced while the thread is ours */
 #define TICK_MS 20
 #define OUTSIDE_TRIES 25     /* ticks for which a hang is not unwound while it is outside of the module's own code */
@@ -43,11 +46,11 @@ enum { FREE, CLAIMED, CONDEMNED, TAKEN_BACK };
 void __asan_handle_no_return(void) __attribute__((weak));
 
 struct hr_probation {
-    hr_probation *older; /* of the same slot */
+    hr_probation *older; /* atomic; of the same slot */
     hr_probation *next;  /* of those that are under way, under hr.lock */
     hr_module *module;
     hr_patch_fn function;
-    hr_patch_fn before; /* what the slot ran; for when the roll back does not come */
+    hr_patch_fn before; /* atomic; what the slot ran, for when the roll back does not come; only while it is listed */
     uint64_t until;     /* CLOCK_MONOTONIC ns; 0: not looked at yet */
     uint32_t index;
     uint32_t over; /* atomic: it has stood the test */
@@ -59,9 +62,9 @@ typedef struct guard_frame {
     hr_module *module; /* null: it is being opened */
     uint64_t serial;   /* atomic: differs for every frame of a thread */
     uint32_t active;   /* shard->active at its entry */
-    uint32_t state_size, copy_room;
+    uint32_t state_size, copy_room; /* the latter atomic */
     void *state; /* exclusive to the call, with a copy */
-    char *copy;
+    char *copy;  /* atomic */
 } guard_frame;
 
 /* A thread that has made a guarded call. */
@@ -78,6 +81,7 @@ typedef struct guard_thread {
     uint64_t seen[DEPTH], since[DEPTH]; /* the watchdog's: serial, and when it was first seen */
     guard_frame frames[DEPTH];
     hr_fault fault; /* of the frame that is being left; its kind is HR_FAULT_NONE otherwise */
+    uintptr_t handled_at; /* where its handler's frame was */
 } guard_thread;
 
 static const int SIGNALS[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
@@ -168,6 +172,7 @@ static void note_fault(guard_thread *thread, const guard_frame *frame, int signa
     thread->fault.address = signal && info->si_code > 0 ? (uintptr_t)info->si_addr : 0;
     thread->fault.offset = module && at && inside(&module->text, at) ? at - module->base : 0;
     thread->fault.kind = HR_FAULT_CALL;
+    thread->handled_at = (uintptr_t)__builtin_frame_address(0);
 }
 
 /* Sent by this process, or by the processor: what another process sends is not the patch's doing. */
@@ -375,6 +380,19 @@ void hr_guard_leave(void) {
 
 /* ---- guarded calls ---- */
 
+/* The registers of before lie on the signal's stack: to a scan, they would keep the module that crashed. Only what the
+ * handler has used; and not when this very call is made from a handler, on that stack. */
+static void wipe_signal_stack(guard_thread *thread) {
+    stack_t now;
+    uintptr_t from = thread->handled_at;
+    thread->handled_at = 0;
+    if (from == 0 || sigaltstack(NULL, &now) != 0 || now.ss_flags & (SS_DISABLE | SS_ONSTACK)) return;
+    uintptr_t start = (uintptr_t)now.ss_sp, end = start + now.ss_size;
+    if (from - start >= now.ss_size) return;
+    from = from - start > HANDLER_BYTES ? from - HANDLER_BYTES : start;
+    explicit_bzero((void *)from, end - from);
+}
+
 /* G6. Frames further in are dead too: their states are restored first. */
 __attribute__((cold, noinline)) static void tidy_up(guard_thread *thread, uint32_t depth) {
     guard_frame *frame = &thread->frames[depth];
@@ -384,6 +402,7 @@ __attribute__((cold, noinline)) static void tidy_up(guard_thread *thread, uint32
         if (dead->state_size) memcpy(dead->state, dead->copy, dead->state_size);
     }
     thread->fault.restored = frame->state_size;
+    wipe_signal_stack(thread);
     if (shard) __atomic_store_n(&shard->active, frame->active, __ATOMIC_RELEASE);
     if (hr_platform_holds(&hr.lock)) pthread_mutex_unlock(&hr.lock);
 }
@@ -405,8 +424,8 @@ __attribute__((noinline)) static uint32_t keep_copy(guard_frame *frame, void *st
     if (size > frame->copy_room) {
         char *grown = realloc(frame->copy, size);
         if (grown == NULL) return 0;
-        frame->copy = grown;
-        frame->copy_room = size;
+        __atomic_store_n(&frame->copy, grown, __ATOMIC_RELAXED);
+        __atomic_store_n(&frame->copy_room, size, __ATOMIC_RELAXED);
     }
     memcpy(frame->copy, state, size);
     frame->state = state;
@@ -415,7 +434,7 @@ __attribute__((noinline)) static uint32_t keep_copy(guard_frame *frame, void *st
 
 static hr_probation *record_of(uint32_t index, hr_patch_fn function) {
     hr_probation *record = __atomic_load_n(&guard.records[index], __ATOMIC_ACQUIRE);
-    while (record && record->function != function) record = record->older;
+    while (record && record->function != function) record = __atomic_load_n(&record->older, __ATOMIC_ACQUIRE);
     return record;
 }
 
@@ -458,7 +477,10 @@ __attribute__((noinline)) static int32_t call_again(hr_slot *slot, const hr_prob
                                                      const void *input, void *output) {
     if (condemned(record->module) != TAKEN_BACK) await_taken_back(record->module);
     const hr_table *table = __atomic_load_n(&hr_dispatch.table, __ATOMIC_SEQ_CST);
-    if (table->entries[record->index].function == record->function) return record->before(state, input, output);
+    if (table->entries[record->index].function == record->function) {
+        hr_patch_fn before = __atomic_load_n(&record->before, __ATOMIC_RELAXED);
+        return before(state, input, output);
+    }
     return hr_invoke(slot, hr_shards_own(), table, record->index, state, input, output);
 }
 
@@ -467,7 +489,7 @@ __attribute__((cold, noinline)) static void blame(const hr_probation *record, gu
     hr_fault *fault = &thread->fault;
     hr_copy_text(fault->symbol, sizeof fault->symbol, hr.slots[record->index].symbol);
     condemn(record->module, fault->signal ? HR_E_CRASH : HR_E_HANG, fault);
-    fault->kind = HR_FAULT_NONE;
+    *fault = (hr_fault){.kind = HR_FAULT_NONE}; /* whose address no scan may find */
 }
 
 int32_t hr_guard_call(hr_slot *slot, const hr_table *table, uint32_t index, void *state, const void *input,
@@ -526,7 +548,7 @@ bool hr_guard_run(hr_module *module, const char *what, void (*run)(void *), void
     call_in(thread, depth, run_job, &job, NULL, NULL);
     bool survived = thread->fault.kind == HR_FAULT_NONE;
     *fault = thread->fault;
-    thread->fault.kind = HR_FAULT_NONE;
+    if (!survived) thread->fault = (hr_fault){.kind = HR_FAULT_NONE};
     hr_copy_text(fault->symbol, sizeof fault->symbol, what);
     if (before == NULL) hr_guard_leave();
     return survived;
@@ -603,8 +625,12 @@ static void list_text(hr_module *module) {
 }
 
 static void unlist_text(const hr_module *module) {
-    for (size_t i = 0; i < sizeof guard.texts / sizeof guard.texts[0]; i++)
-        if (guard.text_owners[i] == module) __atomic_store_n(&guard.text_owners[i], NULL, __ATOMIC_RELEASE);
+    for (size_t i = 0; i < sizeof guard.texts / sizeof guard.texts[0]; i++) {
+        if (guard.text_owners[i] != module) continue;
+        __atomic_store_n(&guard.text_owners[i], NULL, __ATOMIC_RELEASE);
+        __atomic_store_n(&guard.texts[i].start, 0, __ATOMIC_RELAXED); /* no scan may find them */
+        __atomic_store_n(&guard.texts[i].end, 0, __ATOMIC_RELAXED);
+    }
 }
 
 static hr_probation *new_record(const hr_assignment *assignment) {
@@ -613,8 +639,7 @@ static hr_probation *new_record(const hr_assignment *assignment) {
     hr_probation *record = &module->probations[module->probations_used++];
     record->module = module;
     record->function = assignment->function;
-    /* Where the module has migrated the state, what ran before no longer fits it: migrate.c, G3. */
-    record->before = module->manifest->migration_count ? hr_unresolved : hr.slots[assignment->index].function;
+    record->before = hr_unresolved;
     record->index = assignment->index;
     record->older = guard.records[assignment->index];
     __atomic_store_n(&guard.records[assignment->index], record, __ATOMIC_RELEASE);
@@ -627,6 +652,10 @@ uint64_t hr_guard_flags(const hr_assignment *assignment) {
     if (record == NULL && hr_option(HR_OPTION_GUARD)) record = new_record(assignment);
     if (record == NULL || record->over || condemned(record->module) != FREE) return 0;
     if (!record->listed) {
+        /* Where the module has migrated the state, what ran before no longer fits it: migrate.c, G3. */
+        bool fits = record->module->manifest->migration_count == 0;
+        hr_patch_fn before = fits ? hr.slots[assignment->index].function : hr_unresolved;
+        __atomic_store_n(&record->before, before, __ATOMIC_RELAXED);
         record->until = 0;
         record->listed = true;
         if (guard.under_way == NULL) wake_watchdog(); /* else it has not gone to sleep */
@@ -642,6 +671,48 @@ bool hr_guard_on(uint32_t index) {
     if (guard.records == NULL || slot->module == NULL) return false;
     const hr_probation *record = record_of(index, slot->function);
     return record && record->listed && !record->over;
+}
+
+/* ---- what is left of one that goes ---- */
+
+static void unlink_records(hr_module *module) {
+    for (uint32_t i = 0; i < module->probations_used; i++) {
+        hr_probation *gone = &module->probations[i], **link = &guard.records[gone->index];
+        while (*link && *link != gone) link = &(*link)->older;
+        if (*link) __atomic_store_n(link, gone->older, __ATOMIC_RELEASE);
+    }
+}
+
+/* G5. The watchdog may still have it in hand. */
+bool hr_guard_release(hr_module *module) {
+    if (module->probations == NULL) return true;
+    uint32_t state = condemned(module);
+    if (module->on_probation || state == CLAIMED || state == CONDEMNED) return false;
+    if (module->probations_used && module->probations_until == 0) {
+        unlink_records(module);
+        module->probations_until = hr_reclaim_advance();
+        return false;
+    }
+    if (module->probations_until && hr_reclaim_tables() < module->probations_until) return false;
+    explicit_bzero(module->probations, module->probations_used * sizeof *module->probations);
+    free(module->probations);
+    module->probations = NULL;
+    module->probations_used = 0;
+    return true;
+}
+
+static bool within(uintptr_t address, const void *start, size_t size) { return address - (uintptr_t)start < size; }
+
+bool hr_guard_left_behind(uintptr_t address) {
+    for (const guard_thread *each = __atomic_load_n(&guard.threads, __ATOMIC_ACQUIRE); each; each = each->next)
+        for (uint32_t i = __atomic_load_n(&each->depth, __ATOMIC_ACQUIRE); i < DEPTH; i++) {
+            const guard_frame *frame = &each->frames[i];
+            const char *copy = __atomic_load_n(&frame->copy, __ATOMIC_RELAXED);
+            if (within(address, frame, sizeof *frame) ||
+                within(address, copy, __atomic_load_n(&frame->copy_room, __ATOMIC_RELAXED)))
+                return true;
+        }
+    return false;
 }
 
 /* ---- the watchdog ---- */
@@ -677,6 +748,7 @@ static bool look_at_probations(void) {
         }
         *link = record->next;
         record->listed = false;
+        __atomic_store_n(&record->before, hr_unresolved, __ATOMIC_RELAXED); /* whose module may go */
         if (over) end_probation(record);
         if (--record->module->on_probation == 0) unlist_text(record->module);
     }
@@ -741,6 +813,12 @@ static void rest(bool busy) {
     pthread_mutex_unlock(&guard.lock);
 }
 
+/* This thread answers no scan, so all of its stack is looked at: what its work has left there is nobody's. */
+__attribute__((noinline)) static void wipe_stack(void) {
+    char dead[16384];
+    explicit_bzero(dead, sizeof dead);
+}
+
 static void *watchdog(void *unused) {
     (void)unused;
     for (bool busy = true;;) {
@@ -748,6 +826,7 @@ static void *watchdog(void *unused) {
         take_back_condemned();
         bool probations = look_at_probations();
         busy = look_at_threads() || probations;
+        wipe_stack();
     }
     return NULL;
 }

@@ -71,6 +71,7 @@ struct hr_module {
     hr_text text;
     hr_probation *probations; /* one an entry, where it was loaded under guard */
     uint32_t probations_used;
+    uint64_t probations_until; /* epoch after which nobody can reach them; 0: they are linked */
     uint32_t on_probation; /* of these, under way */
     uint32_t condemned;    /* atomic; G3 */
     hr_module *next_condemned;
@@ -83,8 +84,8 @@ struct hr_module {
     uint64_t needed;       /* unload.c's mark: a roll back would commit it again */
     hr_cost cost;
     bool counted; /* in the black box, among what resident modules cost */
-    char path[HR_PATH_SIZE];
-    char staged[HR_PATH_SIZE];
+    const char *path;
+    const char *staged; /* both behind the struct, in the same block */
 };
 
 /* An implementation that a slot ran before. */
@@ -232,6 +233,10 @@ bool hr_guard_run(hr_module *module, const char *what, void (*run)(void *), void
 bool hr_guard_on(uint32_t index); /* whether the slot is on probation; under lock */
 void hr_guard_forget(uint32_t index); /* the slot is freed; under lock */
 void hr_guard_leave(void); /* the thread ends */
+/* Takes the module's records of its probation away, once nobody can use them any more; under lock. False: not yet. */
+bool hr_guard_release(hr_module *module);
+/* Whether the address lies in what guarded calls that have returned left behind. */
+bool hr_guard_left_behind(uintptr_t address);
 void hr_guard_forked(void); /* in the child */
 /* trial.c */
 typedef void *hr_trial_ticket;

@@ -6,7 +6,8 @@
  *      the rest of a mapping that has faulted, process_vm_readv copies (5 times slower).
  *  X2  The calling thread is suspended while the child runs (CLONE_VFORK): its thread-local storage is the child's.
  *  X3  A thread is asked for its registers by a real-time signal that nobody had a use for; the handler stays installed,
- *      because an answer may come late. A round's number tells late answers. */
+ *      because an answer may come late. A record is written by whoever has it: the asking thread while its claim is 0, the
+ *      thread that is asked from when it has turned the round's number into HR_ANSWERING; a late one finds another number. */
 #include "scan.h"
 
 #include <dirent.h>
@@ -36,6 +37,33 @@
 #define SHADOW_SIZE (UINT64_C(1) << 40)
 
 /* ---- the memory map ---- */
+
+/* Addresses that unloaded modules have had, in ascending order, by page: an address would seem to point to what lies
+ * beside it. More than there is room for are looked at like any other memory. Under unload.c's lock. */
+#define RESERVED 1024u
+typedef struct hr_range {
+    uintptr_t first, end;
+} hr_range;
+static struct {
+    uint32_t count;
+    hr_range ranges[RESERVED];
+} reserved;
+
+/* The first range that begins behind that page. */
+static uint32_t range_after(uintptr_t page) {
+    uint32_t low = 0, high = reserved.count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (reserved.ranges[middle].first <= page) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+static bool is_reserved(uintptr_t start, uintptr_t end) {
+    uint32_t after = range_after(start / PAGE);
+    return after > 0 && end / PAGE <= reserved.ranges[after - 1].end;
+}
 
 static bool grow(hr_memory *memory) {
     size_t size = memory->text_size ? memory->text_size * 2 : 256 * 1024;
@@ -153,7 +181,8 @@ bool hr_platform_memory(hr_memory *memory) {
     uintptr_t loader_start = getauxval(AT_BASE);
     for (char *text = memory->text; parse_line(&text, &line); before = line) {
         if (line.start == loader_start) loader = line;
-        if (may_hold_pointers(&line) && !is_box(&line) && !is_loaders(&line, &before, &loader))
+        if (may_hold_pointers(&line) && !is_box(&line) && !is_loaders(&line, &before, &loader) &&
+            !is_reserved(line.start, line.end))
             add(memory, &line, &before);
     }
     return true;
@@ -350,7 +379,7 @@ bool hr_platform_each_page(const hr_memory *memory, bool down, void *stack, size
 
 static hr_registers records[THREADS] __attribute__((aligned(PAGE))); /* whole pages: hr_platform_owns */
 _Static_assert(sizeof records % PAGE == 0, "no other variable may share a page with the records");
-static uint32_t round_now; /* atomic */
+static uint32_t round_now;
 static int stop_signal;
 
 bool hr_platform_owns(uintptr_t address) {
@@ -386,10 +415,12 @@ static void on_stop(int number, siginfo_t *info, void *context) {
     int saved = errno;
     uintptr_t value = (uintptr_t)info->si_value.sival_ptr;
     uint32_t round = (uint32_t)(value >> 32), index = (uint32_t)value;
-    if (info->si_code == SI_QUEUE && info->si_pid == getpid() && index < THREADS &&
-        round == __atomic_load_n(&round_now, __ATOMIC_ACQUIRE)) {
+    bool ours = info->si_code == SI_QUEUE && info->si_pid == getpid() && index < THREADS;
+    if (ours && __atomic_compare_exchange_n(&records[index].claim, &round, HR_ANSWERING, false, __ATOMIC_ACQUIRE,
+                                            __ATOMIC_RELAXED)) { /* partner: ask() */
         copy_registers(&records[index], context);
         __atomic_store_n(&records[index].answered, round, __ATOMIC_RELEASE); /* partner: answered() */
+        __atomic_store_n(&records[index].claim, 0, __ATOMIC_RELEASE); /* partner: take_record() */
     }
     errno = saved;
 }
@@ -423,7 +454,22 @@ static bool blocks_signal(uint32_t thread) {
     return line && (strtoull(line + 8, NULL, 16) >> (stop_signal - 1) & 1);
 }
 
+/* From whoever was asked in an earlier round. False: it answers just now, and does not get on. */
+static bool take_record(uint32_t index) {
+    uint64_t until = hr_monotonic_ns() + ANSWER_NS;
+    uint32_t claim = __atomic_load_n(&records[index].claim, __ATOMIC_ACQUIRE);
+    for (;;) {
+        if (claim != HR_ANSWERING && __atomic_compare_exchange_n(&records[index].claim, &claim, 0, false,
+                                                                 __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE))
+            return true;
+        if (hr_monotonic_ns() > until) return false;
+        usleep(50);
+        claim = __atomic_load_n(&records[index].claim, __ATOMIC_ACQUIRE);
+    }
+}
+
 static bool ask(uint32_t index, uint32_t thread, uint32_t round) {
+    if (!take_record(index)) return false;
     siginfo_t info;
     memset(&info, 0, sizeof info);
     info.si_signo = stop_signal;
@@ -433,6 +479,7 @@ static bool ask(uint32_t index, uint32_t thread, uint32_t round) {
     info.si_value.sival_ptr = (void *)((uintptr_t)round << 32 | index);
     records[index].thread = thread;
     records[index].count = 0;
+    __atomic_store_n(&records[index].claim, round, __ATOMIC_RELEASE);
     return syscall(SYS_rt_tgsigqueueinfo, getpid(), (pid_t)thread, stop_signal, &info) == 0;
 }
 
@@ -470,7 +517,8 @@ hr_status hr_platform_registers(const hr_registers **list, uint32_t *count, uint
     *blocks = false;
     *list = records;
     if (!choose_signal()) return HR_E_LIMIT;
-    uint32_t round = __atomic_add_fetch(&round_now, 1, __ATOMIC_SEQ_CST);
+    uint32_t round = ++round_now;
+    if (round == 0 || round == HR_ANSWERING) round = round_now = 1;
     *count = ask_all(round, silent, blocks);
     if (*count == UINT32_MAX) return HR_E_LIMIT;
     uint64_t until = hr_monotonic_ns() + ANSWER_NS;
@@ -493,13 +541,43 @@ void hr_platform_each_handler(void (*visit)(void *data, uintptr_t address, const
     }
 }
 
-/* Readable, so that it is not taken for what lies below a stack; neighbours become one mapping. Somebody may have been
- * quicker, which is no harm. */
-void hr_platform_reserve(uintptr_t start, uintptr_t end) {
+/* ---- addresses that are never used again ---- */
+
+/* Readable, so that it is not taken for what lies below a stack. */
+static bool take(uintptr_t start, uintptr_t end) {
     void *got = mmap((void *)start, end - start, PROT_READ,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
-    if (got != MAP_FAILED && got != (void *)start) munmap(got, end - start); /* a kernel that knows it as a hint only */
+    if (got == (void *)start) return true;
+    if (got != MAP_FAILED) munmap(got, end - start); /* a kernel that knows the address as a hint only */
+    return false;
 }
+
+/* Whether the first range now reaches to the second. A gap in which no module of the newest one's size would find room is
+ * taken as well: it would keep two mappings apart for ever. */
+static bool close_gap(const hr_range *first, const hr_range *second, uintptr_t least) {
+    if (second->first - first->end >= least) return false;
+    return first->end == second->first || take(first->end * PAGE, second->first * PAGE);
+}
+
+static void merge_with_next(uint32_t at, uintptr_t least) {
+    if (at + 1 >= reserved.count || !close_gap(&reserved.ranges[at], &reserved.ranges[at + 1], least)) return;
+    reserved.ranges[at].end = reserved.ranges[at + 1].end;
+    reserved.count--;
+    memmove(&reserved.ranges[at + 1], &reserved.ranges[at + 2], (reserved.count - at - 1) * sizeof *reserved.ranges);
+}
+
+/* Somebody may have been quicker, which is no harm. */
+void hr_platform_reserve(uintptr_t start, uintptr_t end) {
+    uint32_t at = range_after(start / PAGE);
+    if (!take(start, end) || reserved.count == RESERVED) return;
+    memmove(&reserved.ranges[at + 1], &reserved.ranges[at], (reserved.count - at) * sizeof *reserved.ranges);
+    reserved.ranges[at] = (hr_range){start / PAGE, end / PAGE};
+    reserved.count++;
+    merge_with_next(at, (end - start) / PAGE);
+    if (at > 0) merge_with_next(at - 1, (end - start) / PAGE);
+}
+
+void hr_platform_reserved_forget(void) { reserved.count = 0; }
 
 /* ---- what a module costs ---- */
 

@@ -237,8 +237,19 @@ static void run_open(void *argument) {
     if (opening->error == NULL) opening->error = "the loader gave no reason";
 }
 
+/* One block, as small as can be: thousands may be resident. */
+static hr_module *new_module(const char *path, const char *staged) {
+    size_t path_size = strlen(path) + 1, staged_size = strlen(staged) + 1;
+    hr_module *module = calloc(1, sizeof *module + path_size + staged_size);
+    if (module == NULL) return NULL;
+    char *texts = (char *)(module + 1);
+    module->path = memcpy(texts, path, path_size);
+    module->staged = memcpy(texts + path_size, staged, staged_size);
+    return module;
+}
+
 static hr_status incoming_open(hr_runtime *runtime, hr_incoming *in, hr_report *report) {
-    hr_module *module = calloc(1, sizeof *module);
+    hr_module *module = new_module(report->path, in->staged.path);
     if (module == NULL) return hr_fail(&report->failure, HR_E_MEMORY, NULL, NULL, NULL, "out of memory");
     hr_opening opening = {.path = in->staged.path};
     if (!hr_guard_run(NULL, "a constructor", run_open, &opening, &in->fault)) {
@@ -254,8 +265,6 @@ static hr_status incoming_open(hr_runtime *runtime, hr_incoming *in, hr_report *
     module->manifest = in->manifest;
     module->size = in->staged.size;
     module->state = HR_MODULE_RETIRED; /* until its commit */
-    hr_copy_text(module->path, sizeof module->path, report->path);
-    hr_copy_text(module->staged, sizeof module->staged, in->staged.path);
     in->module = module;
     return HR_OK;
 }
@@ -487,8 +496,10 @@ static hr_status start_one(hr_transaction *transaction, uint32_t i, hr_report *r
 
 static void transaction_free(hr_transaction *transaction) {
     hr_shared_end(&transaction->shared);
+    /* Freed memory is scanned too: it must not seem to point into a module. */
+    explicit_bzero(transaction->incoming, transaction->count * sizeof *transaction->incoming);
     free(transaction->incoming);
-    if (transaction->assignments) /* freed memory is scanned too: it must not seem to point into a module */
+    if (transaction->assignments)
         explicit_bzero(transaction->assignments, transaction->assignment_count * sizeof *transaction->assignments);
     free(transaction->assignments);
     free(transaction);

@@ -111,7 +111,7 @@ HR_UNCHECKED static bool is_exit_entry(const hr_target *target, const hr_words *
 static bool excused(const hr_target *target, const hr_words *block, size_t i, uint64_t value) {
     uintptr_t address = block->address + i * sizeof(uint64_t);
     return inside(address, target->start, target->end) || inside(address, target->record, target->record_end) ||
-           inside(address, (uintptr_t)target->module, (uintptr_t)(target->module + 1)) ||
+           inside(address, (uintptr_t)target->module, (uintptr_t)(target->module + 1)) || hr_guard_left_behind(address) ||
            is_exit_entry(target, block, i) || is_index(target, block, i) || is_version(target, block, i, value);
 }
 

@@ -46,12 +46,13 @@ hr_status hr_scan_run(hr_scan *scan, uint32_t count, const uint64_t *entry, uint
 /* ---- the platform's half ---- */
 
 #define HR_REGISTER_WORDS 64
+#define HR_ANSWERING UINT32_MAX
 
 typedef struct hr_registers {
     uint32_t thread;
     uint32_t answered; /* atomic: the round that it answered */
     uint32_t count;
-    uint32_t reserved;
+    uint32_t claim; /* atomic: the round whose answer is awaited, HR_ANSWERING, or 0 */
     uintptr_t stack;
     uint64_t words[HR_REGISTER_WORDS];
 } hr_registers;
@@ -90,6 +91,7 @@ bool hr_platform_each_page(const hr_memory *memory, bool down, void *stack, size
 void hr_platform_each_handler(void (*visit)(void *data, uintptr_t address, const char *what), void *data);
 /* Keeps addresses that have become free from being used again, at no cost but theirs. */
 void hr_platform_reserve(uintptr_t start, uintptr_t end);
+void hr_platform_reserved_forget(void); /* which they are: in the child of a fork */
 /* How many bytes between two addresses are in memory. */
 uint64_t hr_platform_resident(uintptr_t start, uintptr_t end);
 

@@ -11,6 +11,8 @@
  *      opened again, so that nothing but this file ever unmaps it.
  *  U6  The addresses of an unloaded module are never used again: what is left of it in freed memory, of the loader's for
  *      instance, would seem to point into the next one, and a pointer that no scan can see would find other code there.
+ *  U7  What the guard has noted of its probation is taken away first, with a grace period of its own: guarded calls of
+ *      other modules walk past those notes.
  *  U5  Scans run in the control thread; in a host without it, where the host polls or has its safe point. Never in a
  *      caller. One at a time. */
 #include "scan.h"
@@ -109,6 +111,10 @@ static uint32_t pick(hr_target *targets, uint64_t now) {
     for (hr_module *module = hr.modules; module && count < HR_SCAN_TARGETS; module = module->next) {
         if (module->unload_at > now || !ready(module)) continue;
         strike(module);
+        if (!hr_guard_release(module)) { /* U7 */
+            module->unload_at = now + FIRST_DELAY_NS;
+            continue;
+        }
         module->in_hook = true; /* nobody else begins anything with it */
         targets[count++] = (hr_target){.module = module};
     }
@@ -296,15 +302,13 @@ static void end(const hr_target *target) {
     tell(HR_EVENT_UNLOAD, module, "", "", target->us);
     unlink(module->staged); /* the history lacks it, and no address of it is left to be looked up */
     hr_manifest_free(module->manifest);
-    free(module->probations); /* never used: undying() */
-    memset(module, 0, sizeof *module);
+    explicit_bzero(module, sizeof *module);
     free(module);
 }
 
 /* Known beforehand: dlclose would do nothing, or what points into it will for good. */
 static const char *undying(const hr_module *module) {
     if (module->manifest->warnings & HR_WARN_NODELETE) return "it is linked with -z nodelete";
-    if (module->probations_used) return "the guard keeps a record of it";
     if (module->manifest->warnings & HR_WARN_UNIQUE) return "it has unique symbols (-fno-gnu-unique)";
     return NULL;
 }
@@ -377,5 +381,6 @@ void hr_unload_soon(void) {
 
 void hr_unload_forked(void) {
     pthread_mutex_init(&unload.one, NULL);
+    hr_platform_reserved_forget();
     __atomic_store_n(&unload.due, 0, __ATOMIC_RELEASE);
 }

@@ -71,11 +71,13 @@ static hr_status load_crasher(char kind) {
     return status;
 }
 
+static uint32_t more_options;
+
 static void start(uint64_t calls, uint32_t milliseconds) {
     CHECK(hr_declare(NULL, &slot_step) == HR_OK);
     CHECK(hr_declare(NULL, &slot_outer) == HR_OK);
-    hr_options options = {.flags = HR_OPTION_GUARD, .probation_calls = calls, .probation_ms = milliseconds,
-                          .hang_ms = hang_ms};
+    hr_options options = {.flags = HR_OPTION_GUARD | more_options, .probation_calls = calls,
+                          .probation_ms = milliseconds, .hang_ms = hang_ms};
     CHECK(hr_set_options(&options) == HR_OK);
     CHECK(hr_guard_state(&slot_step, sizeof(crasher_state)) == HR_OK);
 }
@@ -159,6 +161,49 @@ static void back_on_probation(void) {
     CHECK(load_crasher('1') == HR_OK);
     CHECK(hr_call(&slot_step, &state, NULL, NULL) == 2);
     CHECK(flags_of(&slot_step) & HR_ENTRY_GUARD);
+}
+
+/* ---- and unloading ---- */
+
+static uint32_t module_count(void) {
+    uint32_t count = 0;
+    pthread_mutex_lock(&hr.lock);
+    for (const hr_module *each = hr.modules; each; each = each->next) count++;
+    pthread_mutex_unlock(&hr.lock);
+    return count;
+}
+
+/* Served, because it is the shim's thread that unloads. Sanitizers keep freed memory as it was, in which there are
+ * pointers into anything: then it is enough that all of it was looked at. */
+static void start_unloading(uint64_t calls, uint32_t milliseconds) {
+    more_options = HR_OPTION_UNLOAD;
+    start(calls, milliseconds);
+    CHECK(hr_serve(NULL, "guard", 0, NULL) == HR_OK);
+}
+
+static void await_modules(uint32_t most) {
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    while (module_count() > most) usleep(1000);
+#else
+    usleep(200000);
+    printf("%u modules where %u are awaited\n", module_count(), most);
+#endif
+}
+
+/* What has stood the test goes like any other once it is replaced, and what has crashed goes as well. */
+static void unloaded(void) {
+    crasher_state state = {0};
+    start_unloading(5, 3600000);
+    for (int i = 0; i < 4; i++) {
+        CHECK(load_crasher('g') == HR_OK);
+        while (flags_of(&slot_step) & HR_ENTRY_GUARD) CHECK(hr_call(&slot_step, &state, NULL, NULL) == 2);
+        await_modules(2); /* and what a roll back would bring back */
+    }
+    for (const char *kind = "0123456789"; *kind; kind++) {
+        CHECK(load_crasher(*kind) == HR_OK);
+        CHECK(hr_call(&slot_step, &state, NULL, NULL) == 2);
+        await_modules(2);
+    }
 }
 
 /* ---- the host's own handlers ---- */
@@ -256,7 +301,7 @@ static void *work(void *argument) {
     worker *self = argument;
     sigset_t all;
     sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, NULL); /* as many hosts' workers do */
+    if (more_options == 0) pthread_sigmask(SIG_BLOCK, &all, NULL); /* as many hosts' workers do; no scan could ask them */
     while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
         self->wrong += hr_call(&slot_step, &self->state, NULL, NULL) != 1;
         self->calls++;
@@ -278,7 +323,7 @@ static uint64_t count_calls(void) {
 static void many(uint32_t patches, const char *ways) {
     worker workers[THREADS] = {0};
     uint64_t calls = 0;
-    start(0, 0);
+    if (more_options == 0) start(0, 0);
     for (int i = 0; i < THREADS; i++) CHECK(pthread_create(&workers[i].thread, NULL, work, &workers[i]) == 0);
     for (uint32_t i = 0; i < patches; i++) {
         hr_status status = load_crasher(ways[i % strlen(ways)]);
@@ -286,6 +331,7 @@ static void many(uint32_t patches, const char *ways) {
         CHECK(status == HR_OK);
         while (flags_of(&slot_step) & HR_ENTRY_GUARD) usleep(50);
     }
+    if (more_options) await_modules(0);
     __atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
     for (int i = 0; i < THREADS; i++) {
         worker *each = &workers[i];
@@ -313,6 +359,12 @@ static void torture(void) {
 
 static void torture_hangs(void) { many(2, "89"); }
 
+/* The same, and every module is unmapped while all of them call. */
+static void torture_unloads(void) {
+    start_unloading(0, 0);
+    torture();
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
@@ -322,12 +374,14 @@ static const struct {
     {"probation_ends", probation_ends},
     {"nested", nested},
     {"back_on_probation", back_on_probation},
+    {"unloaded", unloaded},
     {"handlers", handlers},
     {"handler_of_a_patch", handler_of_a_patch},
     {"crash_outside", crash_outside},
     {"forked", forked},
     {"torture", torture},
     {"torture_hangs", torture_hangs},
+    {"torture_unloads", torture_unloads},
 };
 
 int main(int count, char **arguments) {

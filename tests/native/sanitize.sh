@@ -59,15 +59,17 @@ torture() {
         run "$directory/torture" "$directory/pair.so" "$directory/modules" "$changes" "$real" "$threads"
 }
 
-# The guard: crashing patches in a row beside eight threads at full rate. ThreadSanitizer delivers signals to a busy
-# thread only when that calls the system, so no hang is ended under it. AddressSanitizer alone: this host crashes on
-# purpose, which UBSan would not let it do.
+# The guard: crashing patches in a row beside eight threads at full rate, also with each of them scanned for and unmapped
+# meanwhile. ThreadSanitizer delivers signals to a busy thread only when that calls the system, so no hang is ended under
+# it. AddressSanitizer alone: this host crashes on purpose, which UBSan would not let it do.
 guard() {
     local kind=$1 directory=$work/guard-$1 patches=$crashes
-    local flags scenario scenarios=(kinds shared_state nested back_on_probation handlers forked torture torture_hangs)
+    local flags scenario
+    local scenarios=(kinds shared_state nested back_on_probation unloaded handlers forked
+        torture torture_hangs torture_unloads)
     flags=$(flags_of "$kind")
     flags=${flags/,undefined -fno-sanitize-recover=all/}
-    if [ "$kind" = thread ]; then scenarios=(shared_state nested back_on_probation torture); fi
+    if [ "$kind" = thread ]; then scenarios=(shared_state nested back_on_probation torture torture_unloads); fi
     mkdir -p "$directory/modules"
     for scenario in crasher guard_outer good; do
         "$cc" -shared -fPIC -O1 -fvisibility=hidden -Wl,-Bsymbolic -Wl,--build-id=none -I "$root/shim/include" \

@@ -22,12 +22,14 @@ SCENARIOS = [
     "probation_ends",
     "nested",
     "back_on_probation",
+    "unloaded",
     "handlers",
     "handler_of_a_patch",
     "crash_outside",
     "forked",
     "torture",
     "torture_hangs",
+    "torture_unloads",
 ]
 
 

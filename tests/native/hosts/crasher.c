@@ -1,4 +1,4 @@
-/* A patch of the slot "step" that changes its state and crashes, in one of eight ways. */
+/* A patch of the slot "step" that changes its state and crashes, in one of eight ways, or hangs in two, or does neither. */
 #include <hotreload/patch.h>
 
 #include <signal.h>
@@ -23,6 +23,7 @@ static int32_t step(void *opaque, const void *input, void *output) {
     crasher_state *state = opaque;
     (void)input;
     (void)output;
+    if (mark[sizeof mark - 2] == 'g') return 2;
     state->steps += 100;
     state->hash = ~state->hash;
     switch (mark[sizeof mark - 2]) {

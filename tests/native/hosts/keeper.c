@@ -8,6 +8,7 @@
  *     fill MIB       has so much more memory, every page of it written
  *     reload COUNT PATH PATH   swaps the two in turn
  *     calls          the cost of a call, ns
+ *     trim           gives what the allocator keeps for later back
  *
  * With the argument `poll` it has no thread of the shim's. */
 #define _GNU_SOURCE
@@ -15,6 +16,7 @@
 #include <errno.h>
 #include <hotreload/hotreload.h>
 #include <linux/futex.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -228,6 +230,7 @@ int main(int count, char **arguments) {
         else if (!strcmp(verb, "silent")) start(silent, 0);
         else if (!strcmp(verb, "fill")) fill((size_t)atoi(first));
         else if (!strcmp(verb, "poll")) result = hr_poll(0);
+        else if (!strcmp(verb, "trim")) malloc_trim(0);
         else if (!strcmp(verb, "occupy")) start(occupy, 0);
         else if (!strcmp(verb, "call")) result = called(words > 1 ? atoi(first) : GIVE_NOTHING);
         else if (!strcmp(verb, "reload")) result = reload(atoi(first), second, third);
