@@ -28,6 +28,8 @@ from hotreload.model import Busy
 
 FILE = "hotreload.toml"
 PREFIX = "HOTRELOAD_"
+QUIESCENT, NEVER = "quiescent", "never"
+"""What ``unload`` may say, as HR_MODULE_UNLOAD does in a module's source."""
 _TABLES = {
     FILE: ((),),
     "pyproject.toml": (("tool", "hotreload"),),
@@ -73,6 +75,8 @@ class Config:
     """Show swaps and refusals on the desktop, or by the terminal."""
     guard: bool = False
     """Roll back a patch that crashes or hangs after its swap."""
+    unload: str = ""
+    """``quiescent``: unmap old modules when nothing points into them; ``never``: keep them; empty: the host decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,9 @@ class Found:
     origins: Mapping[str, str]
     """For each key that was set, who set it."""
 
+
+_SWAP = ("guard", "unload")
+"""What may also stand in a table ``[swap]``."""
 
 Reader = Callable[[object], Any]
 
@@ -112,6 +119,9 @@ def parse(text: str, source: str, table: Sequence[str] = ()) -> dict[str, Any]:
         found = found.get(name, {}) if isinstance(found, dict) else {}
     if not isinstance(found, dict):
         raise ConfigError("E-CONFIG", f"{source}: {'.'.join(table)} is no table")
+    swap = found.get("swap")
+    if isinstance(swap, dict) and set(swap) <= set(_SWAP):
+        found = {**{key: value for key, value in found.items() if key != "swap"}, **swap}
     return {key: _value(key, value, _place(source, text, key)) for key, value in found.items()}
 
 
@@ -274,6 +284,12 @@ def _variables(value: object) -> Mapping[str, str]:
     return MappingProxyType(dict(value))
 
 
+def _unload(value: object) -> str:
+    if value not in (QUIESCENT, NEVER):
+        raise ValueError(f"must be one of {QUIESCENT}, {NEVER}")
+    return str(value)
+
+
 def _busy(value: object) -> Busy:
     names = [each.value for each in Busy]
     if value not in names:
@@ -299,5 +315,6 @@ _READERS: dict[str, Reader] = {
     "bell": _flag,
     "notify": _flag,
     "guard": _flag,
+    "unload": _unload,
 }
 assert set(_READERS) == {each.name for each in fields(Config)}

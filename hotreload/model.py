@@ -135,6 +135,14 @@ class Manifest:
     """The layouts that it describes, as `native.layouts` and `native.compare` read them; empty: none."""
     migrations: tuple[str, ...] = ()
     """The types whose state it migrates."""
+    unload: str = ""
+    """What it says about its own unloading: ``quiescent`` or ``never``; empty: nothing."""
+
+    @property
+    def exports(self) -> tuple[str, ...]:
+        """The optional symbols that it exports beside its manifest."""
+        there = {"LAYOUT": self.layout, "MIGRATE": self.migrations, "UNLOAD": self.unload}
+        return tuple(f"HOTPATCH_{name}_V1" for name, value in there.items() if value)
 
     @property
     def symbols(self) -> tuple[str, ...]:

@@ -201,6 +201,7 @@ def _manifest(raw: Any, path: str) -> Manifest:
         warnings=_bits(raw.warnings),
         layout=_packed(raw.layout),
         migrations=tuple(_text(raw.migrations[i].type) for i in range(raw.migration_count)),
+        unload={0: "", 1 + lib.HR_UNLOAD_QUIESCENT: "quiescent"}.get(raw.unload, "never"),
     )
 
 

@@ -63,6 +63,7 @@ def command(
         "host": started(context),
         **{key: value for key, value in asdict(beside).items() if value},
         "guard": True if asked.guard else None,
+        "unload": None if asked.unload is None else config.QUIESCENT if asked.unload else config.NEVER,
     }
     flags = {key: value for key, value in given.items() if value not in (None, ())}
     read = partial(config.load, Path.cwd(), dict(os.environ), flags, file=file.absolute() if file else None)
@@ -78,7 +79,7 @@ def command(
         enter(found)
         known = found.config
         beside = aside.Asked(known.on_swap, known.on_reject, known.bell, known.notify)
-        return replace(wanted_of(found), terminal=coloured, asked=guarded(asked, known))
+        return replace(wanted_of(found), terminal=coloured, asked=wanted_options(asked, known))
 
     begun = reload()
     show = reporter(as_json=as_json, dashboard=dashboard, color=color, editor=read().config.editor)
@@ -99,9 +100,11 @@ def measure(found: config.Found, console: Console | None) -> int:
     return 0
 
 
-def guarded(asked: HostOptions, known: config.Config) -> HostOptions:
-    """What hosts are asked for: what the command line says, or the configuration's guard with its usual numbers."""
-    return HostOptions(Guard(0, 0.0, 0.0)) if known.guard and asked.guard is None else asked
+def wanted_options(asked: HostOptions, known: config.Config) -> HostOptions:
+    """What hosts are asked for: what the command line says, else the configuration; its guard has the usual numbers."""
+    guard = Guard() if known.guard and asked.guard is None else asked.guard
+    unload = known.unload == config.QUIESCENT if known.unload and asked.unload is None else asked.unload
+    return replace(asked, guard=guard, unload=unload)
 
 
 def enter(found: config.Found) -> None:

@@ -310,6 +310,9 @@ def print_inspection(
         console.print(table)
         hooks = [name for name in ("on_load", "on_unload") if getattr(found, name)]
         console.print(f"hooks: {', '.join(hooks) or 'none'}; warnings: {', '.join(found.warnings) or 'none'}")
+        if found.exports:
+            told = [f"{name} ({found.unload})" if "UNLOAD" in name else name for name in found.exports]
+            console.print(f"optional exports: {', '.join(told)}")
         if against is not None:
             _print_comparison(against, layouts, compared, console)
         else:
@@ -383,6 +386,8 @@ def _inspection_object(
             for symbol, state, given, result in (layouts.takes if layouts else ())
         ],
         "migrates": list(found.migrations),
+        "unload": found.unload or None,
+        "exports": list(found.exports),
         "warnings": list(found.warnings),
         **({} if against is None else {"against": _comparison_object(against, compared)}),
     }

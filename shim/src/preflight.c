@@ -41,6 +41,7 @@
 #define EXPORT "HOTPATCH_MODULE_V1"
 #define LAYOUT_EXPORT "HOTPATCH_LAYOUT_V1"
 #define MIGRATE_EXPORT "HOTPATCH_MIGRATE_V1"
+#define UNLOAD_EXPORT "HOTPATCH_UNLOAD_V1"
 
 #ifndef DT_RELR /* glibc before 2.36 */
 #define SHT_RELR 19
@@ -1950,9 +1951,21 @@ static hr_status read_migrations(image *image, const relocated *all, hr_manifest
     return status;
 }
 
+/* What does not lie in the file is 0 when it is loaded, or no number at all: then it asks for nothing. */
+static hr_status read_unload(image *image, hr_manifest *manifest) {
+    uint64_t address;
+    table place;
+    hr_status status = find_optional(image, UNLOAD_EXPORT, &address);
+    if (status != HR_OK || address == 0) return status;
+    uint32_t says = locate(image, address, sizeof says, &place) ? read32(image->bytes + place.offset) : HR_UNLOAD_NEVER;
+    manifest->unload = 1 + (says == HR_UNLOAD_QUIESCENT ? HR_UNLOAD_QUIESCENT : HR_UNLOAD_NEVER);
+    return HR_OK;
+}
+
 static hr_status read_descriptions(image *image, hr_manifest *manifest) {
     hr_status status = find_optional(image, LAYOUT_EXPORT, &manifest->layout_address);
     if (status == HR_OK) status = find_optional(image, MIGRATE_EXPORT, &manifest->migrate_address);
+    if (status == HR_OK) status = read_unload(image, manifest);
     if (status != HR_OK || (manifest->layout_address == 0 && manifest->migrate_address == 0)) return status;
     relocated all;
     status = collect_words(image, &all);

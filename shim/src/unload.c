@@ -47,11 +47,8 @@ static bool wanted(const hr_module *module) {
 }
 
 void hr_unload_read(hr_module *module) {
-    const uint32_t *says = dlsym(module->handle, "HOTPATCH_UNLOAD_V1");
-    void *owner = NULL; /* a library that the module needs may have one too */
-    Dl_info info;
-    if (says == NULL || dladdr1(says, &info, &owner, RTLD_DL_LINKMAP) == 0 || owner != module->handle) return;
-    module->unload = *says == HR_UNLOAD_QUIESCENT ? HR_MODULE_UNLOADS : HR_MODULE_STAYS;
+    if (module->manifest->unload == 0) return;
+    module->unload = module->manifest->unload == 1 + HR_UNLOAD_QUIESCENT ? HR_MODULE_UNLOADS : HR_MODULE_STAYS;
     if (module->unload == HR_MODULE_UNLOADS) __atomic_store_n(&unload.asked, true, __ATOMIC_RELEASE);
 }
 

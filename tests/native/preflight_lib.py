@@ -65,7 +65,7 @@ class _Manifest(ctypes.Structure):
         ("layout", ctypes.c_void_p),
         ("migrations", ctypes.c_void_p),
         ("migration_count", ctypes.c_uint32),
-        ("reserved2", ctypes.c_uint32),
+        ("unload", ctypes.c_uint32),
         ("warnings", ctypes.c_uint32),
         ("entry_count", ctypes.c_uint32),
     ]

@@ -328,6 +328,7 @@ def test_inspect_prints_layouts(tmp_path: Path) -> None:
     assert shape["fields"][0] == {"name": "id", "type": "int64_t", "offset": 0, "size": 8}
     assert told["takes"] == [{"symbol": "shape.tick", "state": "Shape", "input": "void", "output": "void"}]
     assert told["migrates"] == ["Shape", "Shape"]
+    assert told["exports"] == ["HOTPATCH_LAYOUT_V1", "HOTPATCH_MIGRATE_V1"]
     code, text = tool("inspect", path)
     assert code == 0
     assert all(words in text for words in ("Shape (struct)", "align 8", "shape.tick takes state Shape, input void"))

@@ -214,6 +214,19 @@ def test_a_module_decides_for_itself(world: World) -> None:
 
 
 @pytest.mark.parametrize(
+    ("flags", "says"),
+    [(("-DSAYS=HR_UNLOAD_QUIESCENT",), "quiescent"), (("-DSAYS=HR_UNLOAD_NEVER",), "never"), ((), None)],
+)
+def test_inspect_tells_what_a_module_says_about_it(world: World, flags: tuple[str, ...], says: str | None) -> None:
+    module = str(world.built.module(1, *flags))
+    manifest = json.loads(world.run("inspect", "--json", module).stdout)
+    exports = ["HOTPATCH_UNLOAD_V1"] if says else []
+    assert (manifest["unload"], manifest["exports"]) == (says, exports)
+    shown = f"optional exports: HOTPATCH_UNLOAD_V1 ({says})"
+    assert (shown in world.run("inspect", module).stdout) == (says is not None)
+
+
+@pytest.mark.parametrize(
     ("flag", "why"),
     [
         ("-Wl,-z,nodelete", "nodelete"),

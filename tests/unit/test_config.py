@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from hotreload import config
+from hotreload.commands.dev import wanted_options
 from hotreload.config import Config, from_environment, load, merge, parse
 from hotreload.errors import EXIT_USAGE, ConfigError
-from hotreload.model import Busy
+from hotreload.model import Busy, Guard, HostOptions
 
 EVERYTHING = """
 prepare = "cmake -S . -B build"
@@ -28,6 +29,7 @@ on_reject = "echo reject"
 bell = true
 notify = true
 guard = true
+unload = "quiescent"
 [env]
 LEVEL = "3"
 """
@@ -55,7 +57,31 @@ def test_every_key() -> None:
         bell=True,
         notify=True,
         guard=True,
+        unload="quiescent",
     )
+
+
+def test_what_is_about_swapping_may_stand_in_a_table() -> None:
+    assert parse("[swap]\nguard = true\nunload = 'never'\n", "x") == {"guard": True, "unload": "never"}
+    with pytest.raises(ConfigError, match="unknown key 'swap'"):
+        parse("[swap]\nhost = 'x'\n", "x")
+
+
+@pytest.mark.parametrize(
+    ("asked", "known", "wanted"),
+    [
+        (HostOptions(), Config(), HostOptions()),
+        (HostOptions(), Config(guard=True, unload="quiescent"), HostOptions(guard=Guard(), unload=True)),
+        (HostOptions(), Config(unload="never"), HostOptions(unload=False)),
+        (HostOptions(unload=False, budget=9), Config(guard=True, unload="quiescent"),
+         HostOptions(guard=Guard(), unload=False, budget=9)),
+        (HostOptions(guard=Guard(calls=7)), Config(guard=True), HostOptions(guard=Guard(calls=7))),
+    ],
+)  # fmt: skip
+def test_the_command_line_before_the_file_option_by_option(
+    asked: HostOptions, known: Config, wanted: HostOptions
+) -> None:
+    assert wanted_options(asked, known) == wanted
 
 
 @pytest.mark.parametrize(
@@ -66,6 +92,7 @@ def test_every_key() -> None:
         ("build = 3", "x:1", "build must be a text"),
         ("restart = 'yes'", "x:1", "restart must be true or false"),
         ("watch = [1]", "x:1", "watch must be a list of texts"),
+        ("unload = true", "x:1", "unload must be one of quiescent, never"),
         ("busy = 'later'", "x:1", "busy must be one of queue, restart, ignore"),
         ("build = ", "x", "at end of document"),
         ("build = 1 2", "x", "at line 1"),

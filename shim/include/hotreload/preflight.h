@@ -51,7 +51,7 @@ typedef struct hr_manifest {
     hr_layout_v1 *layout;     /* null: not described */
     hr_manifest_migration *migrations;
     uint32_t migration_count;
-    uint32_t reserved2;
+    uint32_t unload; /* 1 + what HOTPATCH_UNLOAD_V1 says (abi.h); 0: there is none */
     uint32_t warnings;  /* HR_WARN_* */
     uint32_t entry_count;
     hr_manifest_entry entries[];

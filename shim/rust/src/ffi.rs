@@ -146,7 +146,7 @@ pub(crate) struct Manifest {
     pub layout: *mut c_void,
     pub migrations: *mut c_void,
     pub migration_count: u32,
-    pub reserved2: u32,
+    pub unload: u32,
     pub warnings: u32,
     pub entry_count: u32,
     pub entries: [ManifestEntry; 0],
