@@ -11,7 +11,7 @@ from threading import Thread
 
 from hotreload.errors import HotreloadError, NoHost
 from hotreload.hosts import Finder, chosen
-from hotreload.link import Link
+from hotreload.link import Link, is_stopped
 from hotreload.model import EventKind, Record
 
 AGAIN_SECONDS = 1.0
@@ -80,6 +80,9 @@ class Follower:
                 Thread(target=self._approach, args=(pid, inode, path), daemon=True).start()
 
     def _approach(self, pid: int, inode: int, path: Path) -> None:
+        if is_stopped(pid):  # each attempt would wait in its socket until it goes on
+            self._approached[pid] = (inode, time.monotonic() + AGAIN_SECONDS)
+            return
         try:
             self._found.put(Link(path))
         except NoHost:  # a dead host's socket, or no answer yet

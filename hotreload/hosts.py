@@ -20,7 +20,7 @@ from threading import Event, Thread
 
 from hotreload import native
 from hotreload.errors import HotreloadError, NoHost
-from hotreload.link import Link
+from hotreload.link import Link, is_stopped, stopped_error
 
 TERMINATE_SECONDS = 2.0
 LOGS_KEPT = 10
@@ -49,12 +49,15 @@ class Finder:
     def connect(self, wanted: Sequence[str] = (), *, patience: float | None = None) -> list[Link]:
         """Links to all living hosts, or to those whose name or pid is wanted, by pid. Dead sockets are passed over.
 
-        A host that cannot be spoken with (E-PROTOCOL, E-DENIED) does not keep the others from the user: it is raised
-        only when it is wanted by pid, or when there is no other.
+        A host that cannot be spoken with (E-PROTOCOL, E-DENIED, one that is stopped) does not keep the others from the
+        user: it is raised only when it is wanted by pid, or when there is no other.
         """
         links: list[Link] = []
         strange: dict[int, HotreloadError] = {}
         for pid, path in sorted(self.sockets().items()):
+            if is_stopped(pid):
+                strange[pid] = stopped_error(pid)
+                continue
             try:
                 link = connect(path, patience)
             except HotreloadError as error:
@@ -70,6 +73,10 @@ class Finder:
                 link.close()
             raise (named or list(strange.values()))[0]
         return links
+
+    def stopped(self) -> list[int]:
+        """Hosts that stand still: `connect` leaves them out."""
+        return [pid for pid in sorted(self.sockets()) if is_stopped(pid)]
 
     def require(self, wanted: Sequence[str] = ()) -> list[Link]:
         """The same, for commands that need one. Raises NoHost."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -16,6 +18,8 @@ from hotreload.model import Host, HostOptions, Manifest, Record, Report, Snapsho
 
 ANSWER_SECONDS = 30.0
 """Longer than a host may wait for its safe point (10 s)."""
+LOOK_SECONDS = 0.1
+"""Between two looks whether a host that does not answer is stopped."""
 
 
 class Link:
@@ -26,7 +30,7 @@ class Link:
         patience: Seconds to wait for each answer; ANSWER_SECONDS by default.
 
     Raises:
-        NoHost: Nobody answers there.
+        NoHost: Nobody answers there; a host that is stopped is not waited for.
         HotreloadError: ``E-DENIED``: it belongs to another user; ``E-PROTOCOL``: another version.
     """
 
@@ -37,6 +41,7 @@ class Link:
         self._events_seen = 0
         self._patience = ANSWER_SECONDS if patience is None else patience
         self._socket = _connect(path, self._patience)
+        self._pid = _peer(self._socket)[0]
         try:
             self._greet()
         except BaseException:
@@ -184,6 +189,7 @@ class Link:
 
     def _hello(self) -> tuple[native.Welcome, int]:
         self._send(native.HELLO, native.hello_body())
+        self._await_answer()
         try:
             data, fds, _, _ = socket.recv_fds(self._socket, native.HEADER_SIZE, 1)
         except OSError as error:
@@ -211,6 +217,7 @@ class Link:
     def _exactly(self, size: int) -> bytes:
         data = bytearray()
         while len(data) < size:
+            self._await_answer()
             try:
                 part = self._socket.recv(size - len(data))
             except OSError as error:
@@ -220,10 +227,21 @@ class Link:
             data += part
         return bytes(data)
 
+    def _await_answer(self) -> None:
+        """Waits until there is something to receive; not for a host that is stopped, which may be so for hours."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN | select.POLLRDHUP)
+        deadline = time.monotonic() + self._patience
+        while not poll.poll(max(0.0, min(LOOK_SECONDS, deadline - time.monotonic())) * 1000):
+            if is_stopped(self._pid):
+                raise stopped_error(self._pid)
+            if time.monotonic() >= deadline:
+                raise self._gone(TimeoutError())
+
     def _gone(self, error: OSError | None) -> NoHost:
         if isinstance(error, TimeoutError):
             reason = f"the host did not answer within {self._patience:.0f} s"
-            return NoHost("E-HOST-GONE", reason, fix="see whether it is stopped, or stuck in a module's on_load")
+            return NoHost("E-HOST-GONE", reason, fix="see whether it is stuck in a module's on_load")
         return NoHost("E-HOST-GONE", "the host has exited", fix="start the host again")
 
 
@@ -235,6 +253,34 @@ def _located(record: Record) -> Record:
     at = symbols.locate(Path(fault.staged), fault.offset)
     reason = f"{record.reason} ({at})" if at else record.reason
     return replace(record, reason=reason, fault=replace(fault, at=at))
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process stands still, by SIGSTOP, Ctrl-Z or in a debugger."""
+    first = _stop_of(pid)
+    if not first:
+        return False
+    time.sleep(STOP_SECONDS)  # one that is traced stops at every step, and goes on
+    return first == _stop_of(pid)
+
+
+STOP_SECONDS = 0.02
+
+
+def _stop_of(pid: int) -> str:
+    """The number of its context switches; empty while it runs."""
+    try:
+        told = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
+    state = told.partition("\nState:")[2].split(maxsplit=1)[:1]
+    return told[told.find("voluntary_ctxt_switches") :] if state and state[0] in "tT" else ""
+
+
+def stopped_error(pid: int) -> NoHost:
+    """What is said of a host that is stopped."""
+    fix = f"let it go on: kill -CONT {pid}, or continue it in its debugger"
+    return NoHost("E-HOST-GONE", f"host {pid} is stopped, by a signal or a debugger", fix=fix)
 
 
 def _connect(path: Path, patience: float) -> socket.socket:
@@ -257,10 +303,15 @@ def _connect(path: Path, patience: float) -> socket.socket:
 
 def _check_owner(link: socket.socket, path: Path) -> None:
     """A socket of another user in our directory would let its owner show us anything."""
-    size = 12
-    credentials = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-    owner = int.from_bytes(credentials[4:8], "little")
+    _, owner = _peer(link)
     if owner != os.geteuid():
         raise HotreloadError(
             "E-DENIED", f"{path} belongs to another user", found=f"user {owner}", expected=f"user {os.geteuid()}"
         )
+
+
+def _peer(link: socket.socket) -> tuple[int, int]:
+    """Process and user of the other side."""
+    size = 12
+    credentials = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    return int.from_bytes(credentials[:4], "little"), int.from_bytes(credentials[4:8], "little")

@@ -23,7 +23,7 @@ from hotreload.errors import HotreloadError
 from hotreload.link import Link
 from hotreload.model import EventKind, Host, Report
 from hotreload.reporters.answers import print_reports, print_slots
-from hotreload.reporters.notebook import NotebookReporter, console
+from hotreload.reporters.notebook import NotebookReporter, Told, console
 from hotreload.runner import Options, Runner
 from hotreload.runtime import Runtime
 from hotreload.session import Quit
@@ -122,11 +122,11 @@ class Notebook:
 
     def load(self, words: list[str]) -> None:
         """``load MODULE...``"""
-        self._print(self._runtime.load_modules(list(words)), EventKind.SWAP)
+        self._print(self._telling(lambda: self._runtime.load_modules(list(words))), EventKind.SWAP)
 
     def rollback(self, words: list[str]) -> None:
         """``rollback [MODULE]``"""
-        self._print(self._runtime.rollback(words[0] if words else None), EventKind.ROLLBACK)
+        self._print(self._telling(lambda: self._runtime.rollback(words[0] if words else None)), EventKind.ROLLBACK)
 
     def header(self, words: list[str]) -> None:
         """``header SYMBOL [FILE]``"""
@@ -137,6 +137,20 @@ class Notebook:
             Path(words[1]).write_text(text, encoding="utf-8")
         else:
             _write(text)
+
+    def _telling(self, act: Callable[[], tuple[Report, ...]]) -> tuple[Report, ...]:
+        """Does what this cell tells by itself; the session, which sees it in the host, is not to repeat it."""
+        began, code = time.time(), ""
+        reports: tuple[Report, ...] = ()
+        try:
+            reports = act()
+        except HotreloadError as error:
+            code = error.code
+            raise
+        finally:
+            if self._watch is not None:
+                self._watch.told(Told(began, time.time(), frozenset(each.module.content for each in reports), code))
+        return reports
 
     def _print(self, reports: Sequence[Report], done: EventKind) -> None:
         host = Host(os.getpid(), "this process")
@@ -159,6 +173,10 @@ class _Watch:
         if self._thread.is_alive():
             self._runner.wait(WAIT_SECONDS)
         return self._reporter.take()
+
+    def told(self, told: Told) -> None:
+        """Leaves something out of the news."""
+        self._reporter.told(told)
 
     def stop(self) -> None:
         """Ends the session; what it brought in stays."""

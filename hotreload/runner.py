@@ -35,7 +35,7 @@ from hotreload.bell import Bell
 from hotreload.builder import Builder
 from hotreload.edits import Edits, Notifier
 from hotreload.errors import EXIT_INTERRUPTED, EXIT_NO_HOST, EXIT_OK, ConfigError, HotreloadError, NoHost
-from hotreload.link import Link
+from hotreload.link import Link, is_stopped
 from hotreload.meter import HostView, Meter
 from hotreload.model import OK, SAME, Busy, Failure, HostOptions, Record, Report, Snapshot
 from hotreload.session import Outcome, State, Transaction, Wanted
@@ -156,6 +156,7 @@ class Runner:
         self._attached: dict[int, _Attached] = {}
         self._approached: dict[int, tuple[int, float]] = {}
         """For each pid its socket's inode, and when it may be approached again (``time.monotonic()``)."""
+        self._told_stopped: set[int] = set()
         self._stopping = Flag()
         self._look = Bell()
         """Has the finder look at sockets and connections now."""
@@ -433,6 +434,13 @@ class Runner:
         return threads
 
     def _approach(self, pid: int, path: Path) -> None:
+        if is_stopped(pid):
+            self._approach_again(pid)
+            if pid not in self._told_stopped:
+                self._told_stopped.add(pid)
+                self.send(session.Note(f"host {pid} {_STOPPED}"))
+            return
+        self._told_stopped.discard(pid)
         try:
             link = Link(path)
             if link.host.pid != pid:
@@ -520,7 +528,7 @@ class Runner:
         each.snapshot = each.link.snapshot(time.monotonic(), alive=False)
         each.link.close()
         self._approach_again(pid)  # it may run on: the connection is given up when an answer makes no sense
-        self._take(session.HostLost(pid, "the host stopped serving" if _runs(pid) else "the host has exited"))
+        self._take(session.HostLost(pid, _why_lost(pid)))
 
     def _look_at_hosts(self) -> None:
         now = time.monotonic()
@@ -813,6 +821,15 @@ def _program(pid: int) -> Path | None:
     except OSError:
         return None
     return path if path.is_relative_to(Path.cwd()) and path.exists() else None
+
+
+_STOPPED = "is stopped, by a signal or a debugger; it gets what is new when it goes on"
+
+
+def _why_lost(pid: int) -> str:
+    if is_stopped(pid):
+        return f"the host {_STOPPED}"
+    return "the host stopped serving" if _runs(pid) else "the host has exited"
 
 
 def _runs(pid: int) -> bool:

@@ -27,7 +27,9 @@ from hotreload.session import Transaction, Wanted
 @options.as_json("Print one object for each host and module.")
 @options.color
 def command(modules: tuple[Path, ...], wanted: tuple[str, ...], as_json: bool, color: str, asked: HostOptions) -> int:
-    links = Finder().require(wanted)
+    finder = Finder()
+    links = finder.require(wanted)
+    options.tell_stopped(finder, wanted)
     for link in links:
         link.set_options(asked)
     return load(modules, links, as_json=as_json, color=color)

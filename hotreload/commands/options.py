@@ -16,6 +16,8 @@ from hotreload.model import OK, SAME, Guard, HostOptions, Report
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from hotreload.hosts import Finder
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 PIPE_WIDTH = 1000
@@ -71,6 +73,12 @@ def asked(function: Function) -> Function:
     for choice in reversed(choices):
         with_options = choice(with_options)
     return with_options  # type: ignore[return-value]
+
+
+def tell_stopped(finder: Finder, wanted: tuple[str, ...]) -> None:
+    """Says on standard error which hosts were left out because they stand still, where all were wanted."""
+    for pid in () if wanted else finder.stopped():
+        click.echo(f"host {pid} is stopped, by a signal or a debugger, and was left out: kill -CONT {pid}", err=True)
 
 
 def as_json(text: str) -> Callable[[Function], Function]:

@@ -17,7 +17,9 @@ from hotreload.reporters.answers import print_hosts
 @options.color
 def command(wanted: tuple[str, ...], as_json: bool, color: str) -> int:
     # Without a name, none at all is an answer too.
-    links = Finder().require(wanted) if wanted else Finder().connect()
+    finder = Finder()
+    links = finder.require(wanted) if wanted else finder.connect()
     snapshots = [link.snapshot(time.monotonic()) for link in links]
     print_hosts(snapshots, None if as_json else options.console(color), now=time.time())
+    options.tell_stopped(finder, wanted)
     return 0

@@ -20,7 +20,9 @@ from hotreload.reporters.answers import print_slots
 @options.as_json("Print a list with one object for each host.")
 @options.color
 def command(symbols: tuple[str, ...], wanted: tuple[str, ...], as_json: bool, color: str) -> int:
-    snapshots = [only(link.snapshot(time.monotonic()), symbols) for link in Finder().require(wanted)]
+    finder = Finder()
+    snapshots = [only(link.snapshot(time.monotonic()), symbols) for link in finder.require(wanted)]
+    options.tell_stopped(finder, wanted)
     missing = sorted(set(symbols) - {slot.symbol for each in snapshots for slot in each.slots})
     if missing:
         fix = "`hotreload slots` lists them all"

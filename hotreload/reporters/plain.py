@@ -47,9 +47,7 @@ class PlainReporter:
             self._child = child.lines
 
     def record(self, record: Record) -> None:
-        text = Text(f"{clock(record.time)} ", style="")
-        text.append(one_line(record), style=_STYLES.get(record.kind, ""))
-        self._print(text)
+        self._print(line_of(record))
 
     def close(self) -> None:
         """Every line is already flushed."""
@@ -70,6 +68,13 @@ class PlainReporter:
         except (OSError, ValueError, SystemExit):  # rich answers a broken pipe with SystemExit
             self.broken = True
             silence(self._console.file)  # type: ignore[arg-type]
+
+
+def line_of(record: Record) -> Text:
+    """A record with its time."""
+    text = Text(f"{clock(record.time)} ", style="")
+    text.append(one_line(record), style=_STYLES.get(record.kind, ""))
+    return text
 
 
 def newer(seen: Sequence[str], lines: Sequence[str]) -> Sequence[str]:

@@ -136,12 +136,37 @@ def test_what_people_do_in_a_notebook(run: Callable[[list[str]], list[str]]) -> 
     assert nothing.startswith("UsageError: E-NO-PREVIOUS")
     assert "swap" in loaded and loaded.endswith("28000.0")
     stopped, built, stepped, usage, watch, unknown, refused, threads, unloaded = rest
-    assert "rollback  kernel v10" in stopped, "what the magics did is told by the session too"
+    assert "rollback" not in stopped, "what a magic has told is not told again by the session"
     assert (built, stepped) == ("", "28000.0")
     assert usage.count("%hotreload watch PATH...") == 2
     assert watch.startswith("UsageError: E-USAGE") and unknown.startswith("UsageError: E-NO-SLOT")
     assert refused == "TypeError: double x[]: the argument is list, which has no buffer"
     assert (threads, unloaded) == ("[]", "")
+
+
+def test_what_a_cell_has_told_is_told_once(run: Callable[[list[str]], list[str]]) -> None:
+    """Load, refusal and roll back by magics while a session watches: no later cell repeats them."""
+    later = "import time\ntime.sleep(0.6)  # the session looks at its host four times a second"
+    begun, *_, loaded, after_load, refused, after_refusal, undone, after_undo, own = run(
+        [
+            BEGIN,
+            DECLARE,
+            "%hotreload header kernel.step kernel_step.h\n%hotreload watch build",
+            "build(3)\nos.rename('build/kernel.so', 'other.so')\nopen('bad.so', 'w').write('no module')",
+            "%hotreload load other.so",
+            later,
+            "%hotreload load bad.so",
+            later,
+            "%hotreload rollback",
+            later,
+            "build(4)\nget_ipython().events.trigger('pre_run_cell', None)",
+        ]
+    )
+    assert begun == "" and "swap      kernel v3" in loaded and "rollback  kernel v3" in undone
+    assert "UsageError: E-NOT-ELF" in refused
+    for quiet in (after_load, after_refusal, after_undo):
+        assert "kernel v3" not in quiet and "E-NOT-ELF" not in quiet
+    assert "swap      kernel v4" in own, "what the session does itself is told"
 
 
 def test_watch_builds(run: Callable[[list[str]], list[str]], tmp_path: Path) -> None:

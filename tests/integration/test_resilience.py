@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from hotreload.link import ANSWER_SECONDS
 
 if TYPE_CHECKING:
     from integration.harness import Bench, HostProgram
@@ -134,6 +137,42 @@ def test_a_host_that_is_stopped_keeps_no_other_waiting(bench: Bench, versions: V
         stopped.process.send_signal(18)
     watch.event("attach", pid=stopped.pid)  # it is found when it goes on
     stopped.check_state()
+
+
+def test_a_host_that_is_stopped_while_it_is_watched_keeps_no_other_waiting(bench: Bench, versions: Versions) -> None:
+    """The other host has the new code before the patience for an answer could end, and we are told why one has not."""
+    stopped, host, watch = bench.host("stopped"), bench.host(), bench.watch("--json")
+    for each in (stopped, host):
+        watch.event("attach", pid=each.pid)
+    stopped.process.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    try:
+        host.runs(a=(version := versions.build()))
+        assert time.monotonic() - began < ANSWER_SECONDS / 3
+        assert "is stopped" in watch.event("detach", pid=stopped.pid)["reason"]
+        host.runs(a=(version := versions.build()))
+    finally:
+        stopped.process.send_signal(signal.SIGCONT)
+    stopped.runs(a=version)
+    stopped.check_state()
+    host.check_state()
+
+
+def test_commands_leave_out_a_host_that_is_stopped(bench: Bench) -> None:
+    stopped, host = bench.host("stopped"), bench.host()
+    module = bench.module(1)
+    stopped.process.send_signal(signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        done = bench.call("ps", "--json")
+        assert [each["host"]["pid"] for each in done.json[0]] == [host.pid]
+        done = bench.call("load", module)
+        assert done.code == 0 and f"host {stopped.pid} is stopped" in done.err
+        done = bench.call("load", "--host", str(stopped.pid), module)
+        assert done.code == 4 and "E-HOST-GONE" in done.err and f"kill -CONT {stopped.pid}" in done.err
+        assert time.monotonic() - began < ANSWER_SECONDS / 2
+    finally:
+        stopped.process.send_signal(signal.SIGCONT)
 
 
 def test_one_tool_that_dies_in_the_middle_of_its_request_leaves_the_host_free(bench: Bench, versions: Versions) -> None:
