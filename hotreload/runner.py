@@ -575,11 +575,14 @@ class Runner:
 
         def job() -> None:
             outcomes: dict[int, Outcome] = {}
+            answered = 0.0
             try:
-                for pid, outcome in conclude(transaction, links, begun or begin(transaction, links)).items():
+                concluded = conclude(transaction, links, begun or begin(transaction, links))
+                answered = time.time()
+                for pid, outcome in concluded.items():
                     outcomes[pid] = self._copies.keep(transaction.offers[pid], outcome)
             finally:  # whatever went wrong, the session must not wait for ever
-                self.send(session.Offered(transaction.number, outcomes))
+                self.send(session.Offered(transaction.number, outcomes, answered))
 
         self._give(job)
         self._offered = True
@@ -890,6 +893,10 @@ class Copies:
         """Never a name used before: two outputs may have one content, and each removes its own copies."""
         self._made += 1
         copy = self.directory / f"{self._made}.so"
+        with suppress(OSError):  # another file system, or one without links
+            # Nobody writes to a staged file, and a host stages what it is given anew: it never opens this inode twice.
+            os.link(staged, copy)
+            return copy
         try:
             shutil.copyfile(staged, copy)
             copy.chmod(0o500)

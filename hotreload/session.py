@@ -298,6 +298,8 @@ class Offered:
 
     number: int
     outcomes: Mapping[int, Outcome]
+    answered: float = 0.0
+    """When the last host's answer had come (``time.time()``): the new code was live. 0 where nobody has noted it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -535,6 +537,7 @@ class _Draft:
         self.now = now
         self.actions: list[Action] = []
         self._own = False
+        self._answered = 0.0
 
     # ---- small tools ----
 
@@ -800,6 +803,7 @@ class _Draft:
         if transaction is None or transaction.number != event.number:
             return
         self.put(transaction=None)
+        self._answered = event.answered
         outcomes = {pid: self._outcome(event, pid) for pid in transaction.offers}
         again = self._to_repeat(transaction, outcomes)
         before = self.state.withheld
@@ -920,7 +924,7 @@ class _Draft:
         self._mark(pid, wanted, report)
         known = self.state.hosts[pid]
         host, module, changes = known.host, _reported(wanted, report), report.changes
-        us = {**self._loop_times(wanted.output, report), **report.us}
+        us = {**self._loop_times(wanted.output, report, self._answered or self.now), **report.us}
         record = Record(EventKind.SWAP, self.now, host, module, changes, us=us, warnings=report.warnings)
         self.show(replace(record, staged=report.staged))
         for change in changes:
@@ -932,7 +936,7 @@ class _Draft:
             pid, modules=known.modules | {module.name}, symbols=known.symbols | {change.symbol for change in changes}
         )
 
-    def _loop_times(self, output: Path, report: Report) -> dict[str, int]:
+    def _loop_times(self, output: Path, report: Report, live: float) -> dict[str, int]:
         """Microseconds from the save to the new code live, and of the phases before the host's own; of the first host
         that takes an output of the last build."""
         build = self.state.build
@@ -944,8 +948,8 @@ class _Draft:
         seconds = {
             "notice": build.started - began,
             "build": build.seconds,
-            "deliver": self.now - build.ended - report.us.get("total", 0) / 1e6,
-            "loop": self.now - began,
+            "deliver": live - build.ended - report.us.get("total", 0) / 1e6,
+            "loop": live - began,
         }
         return {name: max(0, round(each * 1e6)) for name, each in seconds.items()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import subprocess
@@ -108,6 +109,17 @@ def test_copies_outlive_the_staged_file(tmp_path: Path) -> None:
     assert copies.directory.stat().st_mode & 0o777 == 0o700
     copies.close()
     assert not copy.exists()
+
+
+def test_a_copy_costs_no_bytes_on_one_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is made before the swap is told, and debug builds have many megabytes."""
+    copies = Copies(tmp_path)
+    (copy,) = copies.keep(*accepted(tmp_path, 1)).copies
+    assert copy and copy.samefile(tmp_path / "staged-1.so")
+    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(errno.EXDEV, "other file system")))
+    (copy,) = copies.keep(*accepted(tmp_path, 2)).copies
+    assert copy and copy.read_text() == "2" and copy.stat().st_mode & 0o777 == 0o500
+    assert not copy.samefile(tmp_path / "staged-2.so")
 
 
 def test_only_what_was_swapped_in_is_kept(tmp_path: Path) -> None:

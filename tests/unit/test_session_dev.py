@@ -196,11 +196,12 @@ def test_a_host_that_cannot_be_started_is_told() -> None:
 # ---- phases, problems ----
 
 
-def swap(world: World, content: int) -> dict[str, int]:
+def swap(world: World, content: int, answered: float = 0.0) -> dict[str, int]:
     """Lets the host take what is offered; the times that the swap tells."""
     (offer,) = [each for each in world.actions if isinstance(each, Offer)]
     report = Report(OK, Module("a", 1, "", str(OUT), content), 1, us={"total": 1000})
-    world.tell(Offered(offer.transaction.number, {pid: Outcome((report,)) for pid in offer.transaction.offers}))
+    outcomes = {pid: Outcome((report,)) for pid in offer.transaction.offers}
+    world.tell(Offered(offer.transaction.number, outcomes, answered))
     (record,) = [each for each in world.state.records if each.kind is EventKind.SWAP][-1:]
     return dict(record.us)
 
@@ -212,6 +213,15 @@ def test_a_swap_tells_the_phases_since_the_save() -> None:
     world.tell(settled(1), BuildEnded(0, 0.4, ended=NOW + 0.41), Flush())
     us = swap(world, 1)
     assert us == {"notice": 3000, "build": 400_000, "deliver": 89_000, "loop": 503_000, "total": 1000}
+
+
+def test_what_is_done_after_the_answer_is_not_counted() -> None:
+    world = World()
+    world.tell(SourcesChanged("a.c", NOW))
+    world.now = NOW + 0.5
+    world.tell(settled(1), BuildEnded(0, 0.4, ended=NOW + 0.41), Flush())
+    us = swap(world, 1, answered=NOW + 0.45)
+    assert us["loop"] == 450_000 and us["deliver"] == 39_000
 
 
 def test_what_no_build_made_has_no_phases() -> None:
