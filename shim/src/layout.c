@@ -5,7 +5,7 @@
  *   L2  `types` holds every type reached from entries and fields, each name once, sorted by name; names are plain
  *       (hr_layout_plain_name), so that "struct Voice" and "synth::Voice" are found as "Voice".
  *   L3  `entries` are sorted by symbol, each once. A null type is one that is not described.
- *   L4  A field's `nested` is the type of this description that the field holds by value, or null.
+ *   L4  A field's `nested` is the struct, union or enum of this description that the field holds by value, or null.
  *   L5  Equal descriptions make equal blocks, but for where they are: hr_layout_pack makes them equal bytes. */
 #include "internal.h"
 
@@ -392,11 +392,15 @@ const hr_layout_entry_v1 *hr_layout_find_entry(const hr_layout_v1 *layout, const
     return NULL;
 }
 
-/* L4: by name, which is how fields are compared as well. */
+/* L4: by name, which is how fields are compared as well. A number that some slot takes is described too, but is no part
+ * of the structs that have such fields: their description must not depend on what else is described. */
 static void link_nested(block *to, uint32_t fields) {
     char base[HR_TYPE_NAME_MAX + 1];
-    for (uint32_t i = 0; i < fields; i++)
-        if (hr_layout_value_type(to->fields[i].type, base)) to->fields[i].nested = hr_layout_find_type(to->head, base);
+    for (uint32_t i = 0; i < fields; i++) {
+        if (!hr_layout_value_type(to->fields[i].type, base)) continue;
+        const hr_layout_type_v1 *type = hr_layout_find_type(to->head, base);
+        if (type && type->kind <= HR_TYPE_ENUM) to->fields[i].nested = type;
+    }
 }
 
 static hr_layout_v1 *make_block(const builder *b, const uint32_t *unique, uint32_t count) {

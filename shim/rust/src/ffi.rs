@@ -7,6 +7,8 @@ use core::mem::{offset_of, size_of};
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
 
 use crate::abi::PatchFn;
+#[cfg(not(feature = "off"))]
+use crate::layout::LayoutV1;
 
 pub(crate) const HR_OK: i32 = 0;
 pub(crate) const HR_SAME: i32 = 1;
@@ -122,6 +124,20 @@ pub(crate) struct Failure {
     pub fix: [u8; TEXT_SIZE],
 }
 
+/// `hr_resize_fn`.
+pub(crate) type Resize =
+    unsafe extern "C" fn(owner: *mut c_void, state: *mut c_void, size: u64, align: u32) -> *mut c_void;
+
+#[repr(C)]
+pub(crate) struct State {
+    pub kind: *const c_char,
+    pub state: *mut c_void,
+    pub size: u64,
+    pub resize: Option<Resize>,
+    pub owner: *mut c_void,
+    pub reserved: u64,
+}
+
 #[repr(C)]
 pub(crate) struct ManifestEntry {
     pub name: [u8; NAME_SIZE],
@@ -191,6 +207,7 @@ const _: () = {
     assert!(size_of::<Frame>() == 24 && offset_of!(Frame, shard) == 8);
     assert!(size_of::<Options>() == 112 && offset_of!(Options, budget_bytes) == 32);
     assert!(size_of::<Failure>() == 2056 && offset_of!(Failure, fix) == 1544);
+    assert!(size_of::<State>() == 48 && offset_of!(State, owner) == 32);
     assert!(size_of::<ManifestEntry>() == 144);
     assert!(size_of::<Manifest>() == 288 && offset_of!(Manifest, entry_count) == 284);
     assert!(size_of::<Change>() == 152 && offset_of!(Change, kind) == 144);
@@ -220,6 +237,10 @@ extern "C" {
     pub(crate) fn hr_generation(runtime: *mut Runtime) -> u64;
 
     pub(crate) fn hr_declare(runtime: *mut Runtime, slot: *const Slot) -> i32;
+    pub(crate) fn hr_declare_layout(runtime: *mut Runtime, layout: *const LayoutV1, failure: *mut Failure) -> i32;
+    pub(crate) fn hr_state_register(runtime: *mut Runtime, state: *const State) -> i32;
+    pub(crate) fn hr_state_unregister(runtime: *mut Runtime, state: *const c_void);
+    pub(crate) fn hr_guard_state(slot: *const Slot, size: u32) -> i32;
     pub(crate) fn hr_find(runtime: *mut Runtime, symbol: *const c_char, slot: *mut Slot) -> i32;
     pub(crate) fn hr_each_symbol(runtime: *mut Runtime, visit: Visit, data: *mut c_void);
     pub(crate) fn hr_each_module(runtime: *mut Runtime, visit: Visit, data: *mut c_void);

@@ -55,7 +55,19 @@
 //! - `off`: shipping builds. A slot call is a direct call of its fallback, nothing is served, loads are refused, and no
 //!   C is compiled. The program's source stays as it is.
 //!
-//! - `macros`: the attributes `#[slot]` for hosts, `#[module]` and `#[patch]` for modules. It builds `syn`.
+//! - `macros`: the attributes `#[slot]` for hosts, `#[module]` and `#[patch]` for modules, and `#[derive(Layout)]`. It builds
+//!   `syn`.
+//!
+//! # Layouts
+//!
+//! Host and module are built apart, and both work on the same memory. What [`layout!`] makes (or, with the feature
+//! `macros`, what has `#[derive(Layout)]`) is described on both sides, field by field; a module that was built with
+//! another idea of a type is refused before any of its code runs. C and C++ describe the same (`describe.h`): a Rust host
+//! takes modules in C, and the other way round.
+//!
+//! - Host: `Slot::described`, or `#[slot]`, which sees by itself what is described.
+//! - Module: `described("symbol", function)` in [`patch_module!`], or `#[patch]`.
+//! - A struct that ends in a [`Reserve`] may grow into it; `State` and [`migrations!`] change the rest.
 //!
 //! # Panics and statuses
 //!
@@ -71,9 +83,12 @@ compile_error!("hotreload supports 64-bit Unix systems");
 pub mod abi;
 mod error;
 pub mod hotpatch_rs;
+mod layout;
 #[cfg(feature = "macros")]
 mod macros;
+mod migrate;
 mod patch;
+mod spelling;
 
 #[cfg(all(feature = "host", not(feature = "off")))]
 mod call;
@@ -93,6 +108,8 @@ mod report;
 mod runtime;
 #[cfg(feature = "host")]
 mod slot;
+#[cfg(feature = "host")]
+mod state;
 
 pub use abi::{
     PatchEntryV1, PatchFn, PatchModuleV1, ABI_MAGIC_V1, ABI_VERSION_V1, MODULE_EXPORT_SYMBOL_V1, PANICKED, UNRESOLVED,
@@ -104,12 +121,15 @@ pub use host::{
     Guard, Options, Serving, Transaction,
 };
 pub use hotpatch_rs::{HotpatchError, Result};
+pub use layout::{Layout, Reserve};
 #[cfg(feature = "host")]
 pub use report::{Change, ChangeKind, Report, Steps, Warning};
 #[cfg(feature = "host")]
 pub use runtime::{HotpatchRuntime, ModuleLoadReport};
 #[cfg(feature = "host")]
 pub use slot::{frame, Frame, Slot};
+#[cfg(feature = "host")]
+pub use state::State;
 
 /// Makes a function of a host a slot: it is its own fallback, and is called as before, under its own name.
 ///
@@ -121,6 +141,9 @@ pub use slot::{frame, Frame, Slot};
 /// | `Output`, or nothing | a panic in the caller: of an implementation that panicked, or of a module in C that failed |
 /// | `Result<Output, i32>` | the error |
 /// | `i32`, with `&mut Output` as third parameter | what is returned |
+///
+/// Those of its types that are described ([`layout!`], `#[derive(Layout)]`; numbers are) are compared with the types of
+/// every module's function, which is refused (`E-LAYOUT`) where they differ.
 ///
 /// A type of the function's name has `declare()`, which makes the slot known (do it for all slots at the start), and
 /// `slot()`, the [`Slot`] for [frames](frame).
@@ -159,11 +182,42 @@ pub use slot::{frame, Frame, Slot};
 #[cfg(all(feature = "macros", feature = "host"))]
 pub use hotreload_macros::slot;
 
+/// Describes a `#[repr(C)]` struct or union, or an enum without data, as [`layout!`] does with types that it makes.
+///
+/// ```
+/// #[derive(Clone, Copy, hotreload::Layout)]
+/// #[repr(C)]
+/// pub enum Wave {
+///     #[layout(name = "WAVE_SINE")] // as the C header calls it
+///     Sine,
+///     #[layout(name = "WAVE_SAW")]
+///     Saw,
+/// }
+///
+/// #[derive(Clone, Copy, hotreload::Layout)]
+/// #[repr(C)]
+/// pub struct Voice {
+///     phase: f32,
+///     wave: Wave,
+///     spare: hotreload::Reserve<56>,
+/// }
+/// ```
+///
+/// What has no fixed layout does not compile:
+///
+/// ```compile_fail
+/// #[derive(hotreload::Layout)]
+/// pub struct Voice { phase: f32 }
+/// ```
+#[cfg(feature = "macros")]
+pub use hotreload_macros::Layout;
+
 /// Makes an inline Rust module a patch module: `#[patch("symbol")]` marks its functions for slots, `#[on_load]` and
 /// `#[on_unload]` those from `*mut State` to a status.
 ///
 /// The functions look like those of `#[slot]`; host and patch agree on the types, not on the form: what
-/// returns `Result<Output, i32>` fits a slot that returns `Output`. A panic becomes the status [`PANICKED`].
+/// returns `Result<Output, i32>` fits a slot that returns `Output`. Described types ([`layout!`], `#[derive(Layout)]`,
+/// numbers) are compared with the host's when the module is loaded. A panic becomes the status [`PANICKED`].
 ///
 /// ```
 /// #[hotreload::module("counter", 2)]
@@ -209,5 +263,15 @@ pub mod __macros {
 /// For the macros alone.
 #[doc(hidden)]
 pub mod __patch {
+    pub use crate::migrate::{migration, MigrateV1, MigrationV1};
     pub use crate::patch::{hook, name, raw_entry, typed_entry};
+}
+
+/// For the macros alone.
+#[doc(hidden)]
+pub mod __layout {
+    pub use crate::layout::{
+        described, entry, enumerator, field, nested, nested_enum, takes, EntryV1, FieldV1, LayoutV1, Probe, Shape,
+        Text, TypeV1, Undescribed, ENUM, STRUCT, UNION,
+    };
 }

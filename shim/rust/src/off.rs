@@ -7,7 +7,8 @@ use core::ffi::{c_char, c_int, c_void};
 use core::ptr::null_mut;
 
 use crate::abi::UNRESOLVED;
-use crate::ffi::{Failure, Frame, Manifest, Options, Report, Runtime, Slot, Transaction, Visit, HR_OK};
+use crate::ffi::{Failure, Frame, Manifest, Options, Report, Runtime, Slot, State, Transaction, Visit, HR_OK};
+use crate::layout::LayoutV1;
 
 /// `HR_E_USAGE`: there is nothing to load into.
 const HR_E_USAGE: i32 = 46;
@@ -72,6 +73,16 @@ pub(crate) unsafe fn hr_generation(_: *mut Runtime) -> u64 {
     0
 }
 pub(crate) unsafe fn hr_declare(_: *mut Runtime, _: *const Slot) -> i32 {
+    HR_OK
+}
+pub(crate) unsafe fn hr_declare_layout(_: *mut Runtime, _: *const LayoutV1, _: *mut Failure) -> i32 {
+    HR_OK
+}
+pub(crate) unsafe fn hr_state_register(_: *mut Runtime, _: *const State) -> i32 {
+    HR_OK
+}
+pub(crate) unsafe fn hr_state_unregister(_: *mut Runtime, _: *const c_void) {}
+pub(crate) unsafe fn hr_guard_state(_: *const Slot, _: u32) -> i32 {
     HR_OK
 }
 pub(crate) unsafe fn hr_find(_: *mut Runtime, _: *const c_char, _: *mut Slot) -> i32 {

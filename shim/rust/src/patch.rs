@@ -58,7 +58,7 @@ pub const fn hook<S, F: Fn(*mut S) -> i32 + Copy + Send + Sync + 'static>(_funct
 }
 
 /// Inline const: a compile-time error also where the caller is not in a static.
-const fn assert_no_data<F>() {
+pub(crate) const fn assert_no_data<F>() {
     const {
         assert!(mem::size_of::<F>() == 0, "a function or a closure without captures is needed, not a function pointer");
     }
@@ -68,7 +68,7 @@ const fn assert_no_data<F>() {
 ///
 /// # Safety
 /// `F` is `Copy` and of size zero, and a value of it was given to this crate.
-unsafe fn conjure<F: Copy>() -> F {
+pub(crate) unsafe fn conjure<F: Copy>() -> F {
     // SAFETY: a dangling, aligned pointer is valid for reads of size zero; copying the value that the caller had is
     // what `Copy` allows, and Send + Sync (at the entries' bounds) let any thread do it.
     unsafe { NonNull::<F>::dangling().as_ptr().read() }
@@ -96,7 +96,7 @@ unsafe extern "C" fn enter_hook<S, F: Fn(*mut S) -> i32 + Copy>(state: *mut c_vo
 ///
 /// The state may be half changed after a panic. That is the host's to judge: it gets the status. Poisoning the slot was
 /// rejected, because the next patch is often the cure.
-fn status_of(function: impl FnOnce() -> i32) -> i32 {
+pub(crate) fn status_of(function: impl FnOnce() -> i32) -> i32 {
     catch_unwind(AssertUnwindSafe(function)).unwrap_or_else(|payload| {
         // A payload's own destructor may panic as well; that second payload is given up.
         if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
@@ -131,11 +131,17 @@ macro_rules! hotpatch_module {
 /// Exports a patch module of safe, typed functions: `fn(&mut State, &Input, &mut Output) -> i32`.
 ///
 /// A panic in one of them becomes the status [`PANICKED`](crate::PANICKED). The types must be those of the host's
-/// slots: keep them `#[repr(C)]`, in a crate that host and modules share. `on_load` and `on_unload` may follow, in this
-/// order, as functions from `*mut State` (the host's context, null when it set none) to a status.
+/// slots: keep them in a crate that host and modules share, and make them there with [`layout!`](crate::layout). Then
+/// the module can say that a function's types are *described*: their layouts go with the module, and one that was built
+/// with another idea of them than the host's is refused (`E-LAYOUT`) instead of corrupting its state.
+///
+/// `on_load` and `on_unload` may follow, in this order, as functions from `*mut State` (the host's context, null when it
+/// set none) to a status.
 ///
 /// ```
-/// pub struct State { pub total: i64 }
+/// hotreload::layout! {
+///     pub struct State { pub total: i64 }
+/// }
 ///
 /// fn add(state: &mut State, amount: &i64, total: &mut i64) -> i32 {
 ///     state.total += amount;
@@ -143,20 +149,27 @@ macro_rules! hotpatch_module {
 ///     0
 /// }
 ///
+/// fn text(state: &mut State, _: &(), text: &mut String) -> i32 { // a String's layout is not fixed: not described
+///     *text = state.total.to_string();
+///     0
+/// }
+///
 /// fn check(state: *mut State) -> i32 {
 ///     if state.is_null() { 1 } else { 0 } // not zero: this module is refused
 /// }
 ///
-/// hotreload::patch_module!("counter", 2, [("counter.add", add)], on_load = check);
+/// hotreload::patch_module!(
+///     "counter", 2, [described("counter.add", add), ("counter.text", text)], on_load = check);
 /// # fn main() {}
 /// ```
 #[macro_export]
 macro_rules! patch_module {
-    ($name:literal, $version:expr, [$(($symbol:literal, $function:expr)),* $(,)?]
+    ($name:literal, $version:expr, [$($($described:ident)? ($symbol:literal, $function:expr)),* $(,)?]
      $(, on_load = $on_load:expr)? $(, on_unload = $on_unload:expr)? $(,)?) => {
         $crate::export_module!($name, $version,
             $crate::__optional_hook!($($on_load)?), $crate::__optional_hook!($($on_unload)?),
             [$($crate::__patch::typed_entry(concat!($symbol, "\0"), $function)),*]);
+        $crate::__described_entries! { [] $([$($described)?] $symbol, $function;)* }
     };
 }
 
@@ -183,6 +196,52 @@ macro_rules! unload_module {
         #[no_mangle]
         pub static HOTPATCH_UNLOAD_V1: u32 = $when;
     };
+}
+
+/// The layouts of the entries that are marked as described; nothing where none is.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __described_entries {
+    ([]) => {};
+    ([$($entry:expr),+]) => {
+        $crate::export_layout! { $($entry),+ }
+    };
+    ([$($entry:expr),*] [] $symbol:literal, $function:expr; $($rest:tt)*) => {
+        $crate::__described_entries! { [$($entry),*] $($rest)* }
+    };
+    ([$($entry:expr),*] [described] $symbol:literal, $function:expr; $($rest:tt)*) => {
+        $crate::__described_entries! {
+            [$($entry,)* $crate::__layout::takes(concat!($symbol, "\0"), $function)] $($rest)*
+        }
+    };
+}
+
+/// `HOTPATCH_LAYOUT_V1`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! export_layout {
+    ($($entry:expr),*) => {
+        #[doc(hidden)]
+        static HOTPATCH_LAYOUT_ENTRIES: &[$crate::__layout::EntryV1] = &[$($entry),*];
+
+        #[doc(hidden)]
+        #[allow(unsafe_code)]
+        #[used]
+        #[no_mangle]
+        pub static HOTPATCH_LAYOUT_V1: $crate::__layout::LayoutV1 =
+            $crate::__layout::LayoutV1::of_entries(HOTPATCH_LAYOUT_ENTRIES);
+    };
+}
+
+/// What is known of a type's layout, where its name is known.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __type_of {
+    ($kind:ty) => {{
+        #[allow(unused_imports)]
+        use $crate::__layout::Undescribed as _;
+        <$crate::__layout::Probe<$kind>>::TYPE
+    }};
 }
 
 /// The manifest itself; the two macros above differ in how they make its entries.

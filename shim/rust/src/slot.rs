@@ -4,12 +4,15 @@ use core::cell::UnsafeCell;
 use core::ffi::{c_void, CStr};
 use core::fmt;
 use core::marker::PhantomData;
+use core::mem::size_of;
 use core::ptr::null_mut;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::abi::PatchFn;
 use crate::error::Error;
+use crate::layout::{EntryV1, Layout, LayoutV1, TypeV1};
 use crate::patch::{entry_point, is_valid_name};
+use crate::state::State;
 use crate::{call, ffi, report};
 
 /// A named patch point whose implementations take `&mut S`, `&I` and `&mut O` and return a status.
@@ -41,6 +44,9 @@ use crate::{call, ffi, report};
 /// [`UNRESOLVED`](crate::UNRESOLVED), when nothing implements the slot, and [`PANICKED`](crate::PANICKED).
 pub struct Slot<S, I, O> {
     raw: ffi::Slot,
+    takes: [Option<&'static TypeV1>; 3],
+    /// Whether the shim knows `takes`: the slot's first call may have declared the slot alone.
+    told: AtomicBool,
     types: PhantomData<fn(&mut S, &I, &mut O) -> i32>,
 }
 
@@ -83,7 +89,16 @@ impl<S, I, O> Slot<S, I, O> {
 
     const fn raw(symbol: &'static CStr, fallback: Option<PatchFn>) -> Self {
         assert!(is_valid_name(symbol), "a symbol has 1 to 127 bytes");
-        Self { raw: ffi::Slot::undeclared(symbol.as_ptr(), fallback), types: PhantomData }
+        let raw = ffi::Slot::undeclared(symbol.as_ptr(), fallback);
+        Self { raw, takes: [None; 3], told: AtomicBool::new(false), types: PhantomData }
+    }
+
+    /// For `#[slot]`, which knows which of the types are described.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn __taking(mut self, takes: [Option<&'static TypeV1>; 3]) -> Self {
+        self.takes = takes;
+        self
     }
 
     /// The slot's symbol.
@@ -98,17 +113,30 @@ impl<S, I, O> Slot<S, I, O> {
     /// # Errors
     /// [`Code::Duplicate`](crate::Code::Duplicate) when another slot has declared the symbol,
     /// [`Code::Usage`](crate::Code::Usage) when it is no valid name, [`Code::Limit`](crate::Code::Limit),
-    /// [`Code::Memory`](crate::Code::Memory). Declaring the same static twice is no error.
+    /// [`Code::Memory`](crate::Code::Memory). Declaring the same static twice is no error. Of a slot that is
+    /// [described](Self::described): `Code::Usage` also when another slot has described one of its types in another way.
     pub fn declare(&'static self) -> Result<(), Error> {
-        if self.raw.index.load(Ordering::Acquire) != 0 {
+        if self.raw.index.load(Ordering::Acquire) == 0 {
+            // SAFETY: the slot is static; C writes its atomic index alone.
+            match report::check(unsafe { ffi::hr_declare(null_mut(), &self.raw) }) {
+                // Another thread declared this very slot meanwhile.
+                Err(_) if self.raw.index.load(Ordering::Acquire) != 0 => {}
+                result => result?,
+            }
+        }
+        self.tell_layout()
+    }
+
+    fn tell_layout(&self) -> Result<(), Error> {
+        if self.takes.iter().all(Option::is_none) || self.told.load(Ordering::Acquire) {
             return Ok(());
         }
-        // SAFETY: the slot is static; C writes its atomic index alone.
-        match report::check(unsafe { ffi::hr_declare(null_mut(), &self.raw) }) {
-            // Another thread declared this very slot meanwhile.
-            Err(_) if self.raw.index.load(Ordering::Acquire) != 0 => Ok(()),
-            result => result,
-        }
+        let entry = EntryV1 { symbol: self.raw.symbol, takes: self.takes };
+        let layout = LayoutV1::of_entry(&entry);
+        // SAFETY: a description that lives as long as the call, which copies it.
+        report::failing(|failure| unsafe { ffi::hr_declare_layout(null_mut(), &layout, failure) })?;
+        self.told.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Calls what the slot runs now. `'static`: the shim may keep the slot's address.
@@ -117,6 +145,55 @@ impl<S, I, O> Slot<S, I, O> {
         let (state, input, output) = pointers(state, input, output);
         // SAFETY: the fallback has these types, and whoever loads a module (an unsafe act) promises it of the module.
         unsafe { call::call(&self.raw, state, input, output) }
+    }
+}
+
+impl<S: Layout, I: Layout, O: Layout> Slot<S, I, O> {
+    /// The slot with the layouts of its types: a module that says what it takes, and takes something else, is refused
+    /// (`E-LAYOUT`, field by field) before any of its code runs.
+    ///
+    /// ```
+    /// use hotreload::Slot;
+    ///
+    /// hotreload::layout! {
+    ///     pub struct Counter { total: i64 }
+    /// }
+    ///
+    /// fn add(counter: &mut Counter, amount: &i64, _: &mut ()) -> i32 { counter.total += amount; 0 }
+    ///
+    /// static ADD: Slot<Counter, i64, ()> = Slot::new(c"doc.described.add", add).described();
+    /// ADD.declare()?;
+    /// # Ok::<(), hotreload::Error>(())
+    /// ```
+    #[must_use]
+    pub const fn described(self) -> Self {
+        self.__taking([S::TYPE, I::TYPE, O::TYPE])
+    }
+
+    /// Calls what the slot runs now on state that modules may have migrated.
+    #[inline]
+    pub fn call_on(&'static self, state: &mut State<S>, input: &I, output: &mut O) -> i32 {
+        let (input, output) = ((input as *const I).cast(), (output as *mut O).cast());
+        // SAFETY: as call; the shim runs no code but such as was compiled for the state's layout.
+        unsafe { call::call(&self.raw, state.as_ptr().cast(), input, output) }
+    }
+}
+
+impl<S: Copy, I, O> Slot<S, I, O> {
+    /// Tells the [guard](crate::Guard) that a call's state is the call's own: it is copied before each guarded call, and
+    /// restored when that crashes or hangs, so that the implementation before finds it as it was. After
+    /// [`declare`](Self::declare), once.
+    ///
+    /// `&mut` makes the state the call's own already. `Copy` makes sure that it owns nothing behind a pointer, which no
+    /// copy would bring back.
+    ///
+    /// # Errors
+    /// [`Code::NoSlot`](crate::Code::NoSlot) when it is not declared, [`Code::Usage`](crate::Code::Usage) for more than
+    /// 1 MiB, [`Code::Memory`](crate::Code::Memory).
+    pub fn guard_state(&'static self) -> Result<(), Error> {
+        let size = u32::try_from(size_of::<S>()).unwrap_or(u32::MAX);
+        // SAFETY: the slot is static.
+        report::check(unsafe { ffi::hr_guard_state(&self.raw, size) })
     }
 }
 

@@ -120,8 +120,11 @@ const MODULE: &str = r#"
             super::helped(counter.total)
         }
 
-        #[patch("macros.root")]
         #[patch("macros.factorial")]
+        fn factorial(n: u64) -> Result<u64, i32> { Err(n as i32) }
+
+        #[patch("macros.root")]
+        #[patch("macros.other")]
         fn root(x: i64) -> Result<i64, i32> { if x == 3 { panic!("a patch that panics") } else { Err(x as i32) } }
 
         #[on_load]
@@ -148,7 +151,7 @@ fn a_module_of_patches_replaces_them() {
     // SAFETY: the module only looks whether it is there; the static lives on.
     unsafe { hotreload::set_context(&raw mut CONTEXT) };
     let report = load(&module).unwrap();
-    assert_eq!((report.module.as_str(), report.version, report.changes.len()), ("macros", 4, 3));
+    assert_eq!((report.module.as_str(), report.version, report.changes.len()), ("macros", 4, 4));
     assert_eq!(add(&mut counter, 1), 11, "its state is intact");
     assert_eq!(counter, Counter { total: 11, calls: 2 });
     assert_eq!((root(4), root(3)), (Err(4), Err(hotreload::PANICKED)));
@@ -156,4 +159,63 @@ fn a_module_of_patches_replaces_them() {
     assert!(panic.downcast_ref::<String>().unwrap().contains("macros.factorial returned status 5"));
     hotreload::rollback(Some("macros")).unwrap();
     assert_eq!((add(&mut counter, 1), factorial(3)), (12, 6));
+}
+
+#[derive(Clone, Copy, hotreload::Layout)]
+#[repr(C)]
+pub struct Described {
+    total: i64,
+    #[layout(name = "mode")]
+    style: Mode,
+}
+
+#[derive(Clone, Copy, hotreload::Layout)]
+#[repr(u8)]
+pub enum Mode {
+    #[layout(name = "MODE_OFF")]
+    Off = 3,
+    #[layout(name = "MODE_ON")]
+    On,
+}
+
+#[hotreload::slot("macros.described")]
+pub fn described(state: &mut Described, input: &u32) -> i64 {
+    state.style = Mode::On;
+    state.total + i64::from(*input)
+}
+
+#[cfg(not(feature = "off"))]
+#[test]
+fn attributes_compare_what_is_described() {
+    described::declare().unwrap();
+    // SAFETY: what takes other types is refused.
+    let load = |source: &str| unsafe { hotreload::load(common::rust_module("described", source)) };
+    let module = |kind: &str, input: &str, more: &str| {
+        format!(
+            "#[derive(hotreload::Layout)] #[repr(C)] pub struct Described {{ total: {kind}, mode: Mode }}
+             #[derive(hotreload::Layout)] #[repr(u8)] #[allow(non_camel_case_types)]
+             pub enum Mode {{ MODE_OFF = 3, MODE_ON {more} }}
+             #[hotreload::module(\"described\", 1)]
+             mod patches {{
+                 use super::*;
+                 #[patch(\"macros.described\")]
+                 fn described(state: &mut Described, input: {input}) -> i64 {{
+                     10 * state.total as i64 + input as i64
+                 }}
+             }}"
+        )
+    };
+    let mut state = Described { total: 4, style: Mode::Off };
+    for (kind, input, more, reason) in [
+        ("u64", "u32", "", "Described.total retyped"),
+        ("i64", "u32", "= 7", "Mode.MODE_ON moved"),
+        ("i64", "f32", "", "the input of macros.described is another type"),
+    ] {
+        let refused = load(&module(kind, input, more)).unwrap_err();
+        assert_eq!(refused.code, hotreload::Code::Layout);
+        assert!(refused.reason.contains(reason), "{refused}");
+    }
+    assert_eq!(described(&mut state, &1), 5);
+    load(&module("i64", "u32", ", MODE_AUTO")).unwrap();
+    assert_eq!(described(&mut state, &1), 41);
 }

@@ -1,9 +1,10 @@
 //! The attribute macros of the crate `hotreload`, which re-exports them under its feature `macros` and documents them.
 //!
 //! `shape` reads a function's signature; `slot` and `module` write code that uses the crate's public API, and no
-//! `unsafe`, so that they work in crates that forbid it.
+//! `unsafe`, so that they work in crates that forbid it. `layout` is the derive: it checks, the crate's macro describes.
 #![deny(missing_docs)]
 
+mod layout;
 mod module;
 mod shape;
 mod slot;
@@ -54,6 +55,15 @@ pub fn on_load(_arguments: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn on_unload(_arguments: TokenStream, item: TokenStream) -> TokenStream {
     misplaced("on_unload", item)
+}
+
+/// Describes a `#[repr(C)]` struct or union, or an enum without data, for host and modules.
+///
+/// See the crate `hotreload`.
+#[proc_macro_derive(Layout, attributes(layout))]
+pub fn layout(item: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(item as syn::DeriveInput);
+    layout::expand(&input).unwrap_or_else(Error::into_compile_error).into()
 }
 
 /// `module` takes these attributes away before they are run; one that runs stands somewhere else.

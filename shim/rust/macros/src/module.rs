@@ -38,13 +38,14 @@ pub fn expand(arguments: &Name, mut module: ItemMod) -> Result<TokenStream, Erro
         return Err(Error::new_spanned(&arguments.name, "no function in here has #[patch(\"symbol\")]"));
     }
     let (name, version) = (&arguments.name, &arguments.version);
-    let Found { entries, lines, on_load, on_unload } = found;
+    let Found { entries, lines, layouts, on_load, on_unload } = found;
     items.extend(entries.into_iter().map(Item::Verbatim));
     let (on_load, on_unload) = (on_load.into_iter(), on_unload.into_iter());
     items.push(Item::Verbatim(quote! {
         ::hotreload::patch_module!(
             #name, #version, [#(#lines),*] #(, on_load = #on_load)* #(, on_unload = #on_unload)*
         );
+        ::hotreload::export_layout! { #(#layouts),* }
     }));
     Ok(module.into_token_stream())
 }
@@ -53,6 +54,7 @@ pub fn expand(arguments: &Name, mut module: ItemMod) -> Result<TokenStream, Erro
 struct Found {
     entries: Vec<TokenStream>,
     lines: Vec<TokenStream>,
+    layouts: Vec<TokenStream>,
     on_load: Option<Ident>,
     on_unload: Option<Ident>,
 }
@@ -62,7 +64,10 @@ impl Found {
         for attribute in taken(&mut function.attrs, "patch") {
             let symbol: LitStr = attribute.parse_args()?;
             let entry = format_ident!("hotreload_entry_{}", self.entries.len());
-            self.entries.push(Shape::of(&function.sig)?.entry(&entry, &function.sig.ident));
+            let shape = Shape::of(&function.sig)?;
+            let takes = shape.takes();
+            self.entries.push(shape.entry(&entry, &function.sig.ident));
+            self.layouts.push(quote!(::hotreload::__layout::entry(concat!(#symbol, "\0"), #takes)));
             self.lines.push(quote!((#symbol, #entry)));
         }
         for (name, hook) in [("on_load", &mut self.on_load), ("on_unload", &mut self.on_unload)] {

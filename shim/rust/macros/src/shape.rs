@@ -93,6 +93,12 @@ impl Shape {
         }
     }
 
+    /// The layouts of state, input and output, each where it is described.
+    pub fn takes(&self) -> TokenStream {
+        let kinds = [&self.state, &self.input, &self.output];
+        quote!([#(::hotreload::__type_of!(#kinds)),*])
+    }
+
     /// `fn #name(&mut State, &Input, &mut Output) -> i32`, which calls `function`.
     pub fn entry(&self, name: &Ident, function: &Ident) -> TokenStream {
         let (state, input, output) = (&self.state, &self.input, self.slot_output());

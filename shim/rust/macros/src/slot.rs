@@ -22,6 +22,7 @@ pub fn expand(symbol: &LitStr, mut function: ItemFn) -> Result<TokenStream, Erro
     function.sig.ident = fallback.clone();
     let entry_function = shape.entry(&entry, &fallback);
     let (state, input, output) = (&shape.state, &shape.input, shape.slot_output());
+    let takes = shape.takes();
     let kind = quote!(::hotreload::Slot<#state, #input, #output>);
     let about = format!("The slot `{}` behind the function of this name.", symbol.value());
     Ok(quote! {
@@ -46,7 +47,8 @@ pub fn expand(symbol: &LitStr, mut function: ItemFn) -> Result<TokenStream, Erro
                         Err(_) => panic!("a symbol holds no zero byte"),
                     },
                     entry,
-                );
+                )
+                .__taking(#takes);
                 &SLOT
             }
 

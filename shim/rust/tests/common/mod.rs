@@ -55,17 +55,30 @@ fn with_source(name: &str, extension: &str, source: &str) -> (PathBuf, PathBuf) 
     (file, output)
 }
 
+/// What rustc says to a module that must not compile.
+pub fn rejected_module(name: &str, source: &str) -> String {
+    let (file, output) = with_source(name, "rs", source);
+    let done = rustc(name, &file, &output).output().expect("rustc");
+    assert!(!done.status.success(), "{name} compiles");
+    String::from_utf8_lossy(&done.stderr).into_owned()
+}
+
 /// Builds a module from Rust.
 pub fn rust_module(name: &str, source: &str) -> PathBuf {
     let (file, output) = with_source(name, "rs", source);
+    run(&mut rustc(name, &file, &output));
+    output
+}
+
+fn rustc(name: &str, file: &Path, output: &Path) -> Command {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let mut command = Command::new(rustc);
     command.args(["--crate-type", "cdylib", "--edition", "2021", "--crate-name", name, "-O"]);
     let library = module_side();
     command.arg("--extern").arg(format!("hotreload={}", library.display()));
     command.arg("-L").arg(format!("dependency={}", library.with_file_name("deps").display())); // the macros
-    run(command.arg("-o").arg(&output).arg(&file));
-    output
+    command.arg("-o").arg(output).arg(file);
+    command
 }
 
 /// Builds a module from C.
