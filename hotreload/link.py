@@ -16,6 +16,7 @@ from hotreload import native, symbols
 from hotreload.errors import HotreloadError, NoHost
 from hotreload.model import Host, HostOptions, Manifest, Record, Report, Snapshot
 
+CHUNK = 65536
 ANSWER_SECONDS = 30.0
 """Longer than a host may wait for its safe point (10 s)."""
 LOOK_SECONDS = 0.1
@@ -38,6 +39,8 @@ class Link:
         self.path = path
         self._numbers = 0
         self._kind = 0
+        self._received = bytearray()
+        """Of the answer under way: header and body come in one piece, mostly."""
         self._events_seen = 0
         self._patience = ANSWER_SECONDS if patience is None else patience
         self._socket = _connect(path, self._patience)
@@ -121,6 +124,8 @@ class Link:
         except HotreloadError:
             self._give_up()
             raise
+        if reply.failure is None:
+            return reply
         return replace(reply, reports=tuple(self._with_layout(each) for each in reply.reports))
 
     def layouts(self) -> bytes:
@@ -215,17 +220,18 @@ class Link:
         return self._exactly(length)
 
     def _exactly(self, size: int) -> bytes:
-        data = bytearray()
-        while len(data) < size:
+        while len(self._received) < size:
             self._await_answer()
             try:
-                part = self._socket.recv(size - len(data))
+                part = self._socket.recv(max(size - len(self._received), CHUNK))
             except OSError as error:
                 raise self._gone(error) from error
             if not part:
                 raise self._gone(None)
-            data += part
-        return bytes(data)
+            self._received += part
+        data = bytes(self._received[:size])
+        del self._received[:size]
+        return data
 
     def _await_answer(self) -> None:
         """Waits until there is something to receive; not for a host that is stopped, which may be so for hours."""

@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -390,6 +390,11 @@ def hello_body() -> bytes:
 
 def paths_body(paths: Sequence[str]) -> bytes:
     """Raises HotreloadError: ``E-IO`` for a path that is too long, ``E-LIMIT`` for too many of them."""
+    return _paths_body(tuple(paths))
+
+
+@lru_cache(maxsize=4)  # the hosts of a transaction, one after the other, are sent the same
+def _paths_body(paths: tuple[str, ...]) -> bytes:
     if len(paths) > PATHS_MAX:
         raise HotreloadError("E-LIMIT", f"a transaction holds at most {PATHS_MAX} modules", found=str(len(paths)))
     head = ffi.new("hr_paths *", {"count": len(paths), "paths": len(paths)})

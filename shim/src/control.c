@@ -18,6 +18,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -171,15 +172,31 @@ void hr_control_news(void) {
 
 /* ---- sending ---- */
 
-/* Gives up when not all has been taken in time: a peer that reads a byte now and then is as good as a stopped one. */
-static bool send_all(int fd, const void *bytes, size_t size) {
+static void skip(struct msghdr *message, size_t size) {
+    while (message->msg_iovlen && size >= message->msg_iov->iov_len) {
+        size -= message->msg_iov->iov_len;
+        message->msg_iov++;
+        message->msg_iovlen--;
+    }
+    if (size == 0) return;
+    message->msg_iov->iov_base = (char *)message->msg_iov->iov_base + size;
+    message->msg_iov->iov_len -= size;
+}
+
+/* All parts in one system call, where they fit: each one would wake the peer, who needs the last. Gives up when not all
+ * has been taken in time: a peer that reads a byte now and then is as good as a stopped one. */
+static bool send_parts(int fd, struct iovec *parts, uint32_t count) {
     uint64_t until = hr_monotonic_ns() + SEND_TIMEOUT_S * UINT64_C(1000000000);
-    for (const char *at = bytes; size;) {
-        ssize_t n = send(fd, at, size, MSG_NOSIGNAL);
+    struct msghdr left = {.msg_iov = parts, .msg_iovlen = count};
+    skip(&left, 0); /* empty parts */
+    while (left.msg_iovlen) {
+        struct msghdr now = left;
+        if (now.msg_iovlen > IOV_MAX) now.msg_iovlen = IOV_MAX;
+        ssize_t n = sendmsg(fd, &now, MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR) continue;
-        if (n <= 0 || ((size_t)n < size && hr_monotonic_ns() > until)) return false;
-        at += n;
-        size -= (size_t)n;
+        if (n <= 0) return false;
+        skip(&left, (size_t)n);
+        if (left.msg_iovlen && hr_monotonic_ns() > until) return false;
     }
     return true;
 }
@@ -192,18 +209,28 @@ static hr_message answer_to(const hr_message *request, size_t length) {
 static bool send_reply(hr_client *client, const hr_message *request, hr_status status, const hr_failure *failure,
                        hr_report **reports, uint32_t count) {
     hr_reply *reply = calloc(1, sizeof *reply);
-    if (reply == NULL) return false;
+    struct iovec *parts = calloc(2 + (size_t)count, sizeof *parts);
+    if (reply == NULL || parts == NULL) {
+        free(reply);
+        free(parts);
+        return false;
+    }
     reply->status = status;
     size_t length = sizeof *reply;
-    for (uint32_t i = 0; reports && i < count; i++) length += reports[i]->size;
     reply->count = reports ? count : 0;
+    for (uint32_t i = 0; i < reply->count; i++) {
+        parts[2 + i] = (struct iovec){reports[i], reports[i]->size};
+        length += reports[i]->size;
+    }
     if (failure) reply->failure = *failure;
     else if (status != HR_OK) hr_fail(&reply->failure, status, NULL, NULL, NULL, "%s", hr_status_text(status));
     reply->failure.status = status == HR_SAME ? HR_OK : (int32_t)status;
     hr_message head = answer_to(request, length);
-    bool sent = send_all(client->fd, &head, sizeof head) && send_all(client->fd, reply, sizeof *reply);
-    for (uint32_t i = 0; sent && i < reply->count; i++) sent = send_all(client->fd, reports[i], reports[i]->size);
+    parts[0] = (struct iovec){&head, sizeof head};
+    parts[1] = (struct iovec){reply, sizeof *reply};
+    bool sent = send_parts(client->fd, parts, 2 + reply->count);
     free(reply);
+    free(parts);
     return sent;
 }
 
@@ -225,7 +252,7 @@ static bool send_welcome(hr_client *client, const hr_message *request, bool with
     message.body.serve_flags = hr_serve_flags();
     hr_copy_text(message.body.name, sizeof message.body.name, hr.box->name);
     hr_copy_text(message.body.version, sizeof message.body.version, HR_VERSION_TEXT);
-    if (!with_box) return send_all(client->fd, &message, sizeof message);
+    if (!with_box) return send_parts(client->fd, &(struct iovec){&message, sizeof message}, 1);
     union {
         struct cmsghdr header;
         char space[CMSG_SPACE(sizeof(int))];
@@ -340,8 +367,8 @@ static bool handle_layouts(hr_client *client, const hr_message *request) {
         return send_failure(client, request, HR_E_MEMORY, "the layouts cannot be sent");
     }
     hr_message head = answer_to(request, sizeof reply + (size_t)size);
-    bool sent = send_all(client->fd, &head, sizeof head) && send_all(client->fd, &reply, sizeof reply) &&
-                send_all(client->fd, bytes, (size_t)size);
+    struct iovec parts[] = {{&head, sizeof head}, {&reply, sizeof reply}, {bytes, (size_t)size}};
+    bool sent = send_parts(client->fd, parts, 3);
     hr_layout_bytes_free(bytes);
     return sent;
 }
@@ -499,9 +526,16 @@ static int engine_step(int timeout_ms) {
 static void *control_thread(void *unused) {
     (void)unused;
     uint32_t owner = hr.owner;
+    uint64_t served_at = 0; /* 0: nothing since the last hr_stage_ahead */
     while (!stopping() && hr.owner == owner) { /* else a hook forked, and this is the child's only thread */
         bool waiting = hr_module_waiting() && !(hr_serve_flags() & HR_SERVE_SAFE_POINT);
-        if (engine_step(waiting || hr_unload_waiting() ? GRACE_TICK_MS : -1) > 0) hr_stage_ahead();
+        bool tick = waiting || served_at || hr_unload_waiting();
+        if (engine_step(tick ? GRACE_TICK_MS : -1) > 0) served_at = hr_monotonic_ns();
+        /* Not at once: other hosts may be in the same transaction, and wait for the processor. */
+        if (served_at && hr_monotonic_ns() - served_at >= GRACE_TICK_MS * UINT64_C(1000000)) {
+            served_at = 0;
+            hr_stage_ahead();
+        }
         hr_slow_tell();
         if (waiting) hr_module_run_grace();
         hr_unload_run();

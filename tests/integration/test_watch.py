@@ -468,7 +468,7 @@ def test_it_goes_with_the_host_that_it_started(bench: Bench) -> None:
 
 
 def test_it_goes_quietly_with_a_host_that_ended_well(bench: Bench) -> None:
-    watch = bench.watch("--", str(bench.host_program), "brief", "a", TICKS="100")
+    watch = bench.watch("--", str(bench.host_program), "brief", "a", TICKS="300")
     assert watch.wait() == 0
     watch.output.end()
     assert [event["event"] for event in check_json(watch)] == ["attach", "detach"]
