@@ -392,7 +392,8 @@ typedef struct hr_migrations {
     uint32_t count;
 } hr_migrations;
 typedef struct hr_moves hr_moves; /* the objects on their way */
-typedef uintptr_t (*hr_resolve_fn)(void *context, const hr_manifest *manifest, uint64_t address);
+/* The module, opened, that has the manifest. */
+typedef hr_module *(*hr_resolve_fn)(void *context, const hr_manifest *manifest);
 struct hr_state_record {
     struct hr_state_record *next;
     hr_state state;
@@ -411,9 +412,15 @@ hr_status hr_migrate_others(const hr_layout_v1 *const *codes, const hr_layout_v1
 /* Plan of a roll back, where `leaving` are the modules taken back and `codes` what runs afterwards; under lock. */
 hr_status hr_migrate_back(hr_runtime *runtime, const hr_layout_v1 *const *codes, const hr_manifest *const *leaving,
                           uint32_t count, hr_migrations *migrations, hr_failure *failure);
-/* Run and grow; not under lock. *moves is set whatever the result, and to be freed. */
+/* What the guard has caught in a migration, and of which module; its kind is HR_FAULT_NONE otherwise. */
+typedef struct hr_migrate_fault {
+    hr_module *module;
+    hr_fault fault;
+} hr_migrate_fault;
+/* Run and grow; not under lock. *moves is set whatever the result, and to be freed. HR_E_CRASH and HR_E_HANG: *fault
+ * tells, not *failure. */
 hr_status hr_migrate_run(hr_runtime *runtime, const hr_migrations *migrations, hr_resolve_fn resolve, void *context,
-                         hr_failure *failure, hr_moves **moves);
+                         hr_failure *failure, hr_migrate_fault *fault, hr_moves **moves);
 bool hr_moves_stale(const hr_runtime *runtime, const hr_moves *moves); /* under lock, like the next */
 void hr_moves_put(hr_runtime *runtime, hr_moves *moves);
 void hr_moves_undo(hr_runtime *runtime, hr_moves *moves); /* not under lock, like the next */

@@ -16,12 +16,16 @@
  *       and that takes a changed type, refuses the commit.
  *   G4  Module code and state that calls are using never meet: without a safe point (a host that swaps immediately, and
  *       a request that comes over its socket) nothing is migrated. A host that calls hr_load or hr_rollback itself has
- *       chosen the moment. */
+ *       chosen the moment.
+ *   G5  A migration that crashes or hangs is one that fails, where the guard is on (guard.c): it has seen copies only.
+ *       Where it is off, it ends the host. */
 #include "internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define BATCH 1024u /* objects: a guarded frame for each would take longer than most migrations */
 
 /* ---- registered state ---- */
 
@@ -358,22 +362,51 @@ static hr_moves *list_moves(hr_runtime *runtime, const hr_migrations *migrations
     return moves;
 }
 
-static hr_status run_one(hr_move *move, hr_migrate_fn function, void *context, hr_failure *failure) {
+/* Some of the objects of an array, for one guarded frame. */
+typedef struct hr_batch {
+    hr_migrate_fn function;
+    void *context;
+    const char *old;
+    char *new;
+    uint64_t from_size, to_size;
+    uint64_t count;
+    int32_t result; /* that of the first one that failed */
+} hr_batch;
+
+static void run_batch(void *argument) {
+    hr_batch *batch = argument;
+    for (uint64_t i = 0; i < batch->count && batch->result == 0; i++)
+        batch->result =
+            batch->function(batch->context, batch->old + i * batch->from_size, batch->new + i * batch->to_size);
+}
+
+static hr_status run_one(hr_move *move, hr_module *module, void *context, hr_failure *failure,
+                         hr_migrate_fault *fault) {
     const hr_migration *migration = move->migration;
     uint64_t count = move->state.size / migration->from_size;
+    char what[HR_NAME_MAX + 1];
+    snprintf(what, sizeof what, "the migration of %.100s", migration->type);
+    hr_batch batch = {.function = (hr_migrate_fn)(module->base + (uintptr_t)migration->function), .context = context,
+                      .from_size = migration->from_size, .to_size = migration->to_size};
     move->old = aligned_zeros(move->state.size, 64);
     move->new = aligned_zeros(move->new_size, move->align);
     if (move->old == NULL || move->new == NULL) return hr_fail(failure, HR_E_MEMORY, NULL, NULL, NULL, "out of memory");
     memcpy(move->old, move->state.state, (size_t)move->state.size);
-    for (uint64_t i = 0; i < count; i++) {
-        int32_t result = function(context, (char *)move->old + i * migration->from_size,
-                                  (char *)move->new + i * migration->to_size);
-        if (result == 0) continue;
+    for (uint64_t i = 0; i < count; i += BATCH) {
+        batch.old = (char *)move->old + i * migration->from_size;
+        batch.new = (char *)move->new + i * migration->to_size;
+        batch.count = count - i < BATCH ? count - i : BATCH;
+        if (!hr_guard_run(module, what, run_batch, &batch, &fault->fault)) {
+            fault->module = module;
+            fault->fault.kind = HR_FAULT_MIGRATION;
+            return fault->fault.signal ? HR_E_CRASH : HR_E_HANG;
+        }
+        if (batch.result == 0) continue;
         char found[32];
-        snprintf(found, sizeof found, "status %d", result);
+        snprintf(found, sizeof found, "status %d", batch.result);
         return hr_fail(failure, HR_E_MIGRATE, found, "status 0", NULL, "the migration of %s in %s v%llu returned %d",
                        migration->type, migration->manifest->name, (unsigned long long)migration->manifest->version,
-                       result);
+                       batch.result);
     }
     /* The copy that the function was given is const, and the object itself is nobody's at a safe point. */
     memcpy(move->old, move->state.state, (size_t)move->state.size);
@@ -401,26 +434,25 @@ static hr_status grow_one(hr_move *move, hr_failure *failure) {
 }
 
 static hr_status run_moves(hr_moves *moves, hr_resolve_fn resolve, void *context, void *host_state,
-                           hr_failure *failure) {
+                           hr_failure *failure, hr_migrate_fault *fault) {
     hr_status status = HR_OK;
     for (uint32_t i = 0; i < moves->count && status == HR_OK; i++) {
-        const hr_migration *migration = moves->items[i].migration;
-        hr_migrate_fn function = (hr_migrate_fn)resolve(context, migration->manifest, migration->function);
-        status = run_one(&moves->items[i], function, host_state, failure);
+        hr_module *module = resolve(context, moves->items[i].migration->manifest);
+        status = run_one(&moves->items[i], module, host_state, failure, fault);
     }
     for (uint32_t i = 0; i < moves->count && status == HR_OK; i++) status = grow_one(&moves->items[i], failure);
     return status;
 }
 
 hr_status hr_migrate_run(hr_runtime *runtime, const hr_migrations *migrations, hr_resolve_fn resolve, void *context,
-                         hr_failure *failure, hr_moves **out) {
+                         hr_failure *failure, hr_migrate_fault *fault, hr_moves **out) {
     *out = NULL;
     pthread_mutex_lock(&hr.lock);
     hr_moves *moves = list_moves(runtime, migrations);
     pthread_mutex_unlock(&hr.lock);
     if (moves == NULL) return hr_fail(failure, HR_E_MEMORY, NULL, NULL, NULL, "out of memory");
     *out = moves;
-    return run_moves(moves, resolve, context, hr_context(runtime), failure);
+    return run_moves(moves, resolve, context, hr_context(runtime), failure, fault);
 }
 
 bool hr_moves_stale(const hr_runtime *runtime, const hr_moves *moves) {

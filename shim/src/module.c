@@ -206,7 +206,8 @@ static hr_status describe_fault(const hr_manifest *manifest, const hr_fault *fau
     else
         snprintf(found, sizeof found, "SIG%s, address 0x%llx, thread %u%s", signal_name(fault->signal),
                  (unsigned long long)fault->address, fault->thread, where);
-    const char *state = fault->kind == HR_FAULT_THREAD ? "; its thread sleeps for ever"
+    const char *state = fault->kind == HR_FAULT_MIGRATION ? "; the state is as it was"
+                        : fault->kind == HR_FAULT_THREAD ? "; its thread sleeps for ever"
                         : fault->restored ? "; its state was restored"
                                           : "; what it has changed stays, locks that it holds stay held";
     return hr_fail(failure, hang ? HR_E_HANG : HR_E_CRASH, found, NULL, cures[hang], "%s v%llu %s in %s%s",
@@ -827,6 +828,7 @@ typedef struct hr_commit_job {
     hr_report **reports;
     hr_status status;
     hr_failure failure; /* empty where the status says it all */
+    hr_migrate_fault fault;
 } hr_commit_job;
 
 /* The black box's records and the report's changes are too far apart for the processor to guess the next: without this a
@@ -897,11 +899,11 @@ static hr_status check_layouts_again(hr_transaction *transaction, hr_failure *fa
     return status;
 }
 
-static uintptr_t resolve_incoming(void *context, const hr_manifest *manifest, uint64_t address) {
+static hr_module *resolve_incoming(void *context, const hr_manifest *manifest) {
     const hr_transaction *transaction = context;
     uint32_t i = 0;
     while (transaction->incoming[i].manifest != manifest) i++;
-    return transaction->incoming[i].module->base + (uintptr_t)address;
+    return transaction->incoming[i].module;
 }
 
 static void end_moves(hr_runtime *runtime, hr_moves *moves, hr_status status) {
@@ -922,7 +924,8 @@ static void run_commit(void *argument) {
     hr_moves *moves = NULL;
     if (transaction->shared.migrations.count)
         job->status = hr_migrate_run(runtime, &transaction->shared.migrations, resolve_incoming, transaction,
-                                     &job->failure, &moves);
+                                     &job->failure, &job->fault, &moves);
+    if (job->fault.module) crashed(runtime, job->fault.module->manifest, &job->fault.fault, &job->failure);
     pthread_mutex_lock(&hr.lock);
     if (job->status == HR_OK && any_quarantined(transaction)) job->status = HR_E_QUARANTINED;
     bool stale = hr_shared_stale(runtime, &transaction->shared);
@@ -976,7 +979,10 @@ hr_status hr_commit(hr_transaction *transaction, hr_report **reports) {
                 hr_fail(&reports[i]->failure, status, NULL, NULL, NULL, "%s", hr_status_text(status));
                 if (job.failure.status == (int32_t)status) reports[i]->failure = job.failure;
                 set_status(reports[i], status);
-                event(HR_EVENT_REJECT, reports[i]);
+                bool own = job.fault.module && job.fault.module == transaction->incoming[i].module;
+                pthread_mutex_lock(&hr.lock);
+                hr_blackbox_fault(HR_EVENT_REJECT, reports[i], own ? &job.fault.fault : NULL);
+                pthread_mutex_unlock(&hr.lock);
             }
             transaction_undo(transaction, hr_status_code(status));
             return status;
@@ -1153,6 +1159,7 @@ typedef struct hr_rollback_job {
     hr_shared shared;
     hr_status status;
     hr_failure failure; /* empty where the status says it all */
+    hr_migrate_fault fault;
 } hr_rollback_job;
 
 /* What was migrated has to go back to the layout that the code which returns was compiled for. */
@@ -1185,11 +1192,11 @@ static hr_status plan_migrations(hr_rollback_job *job) {
     return status;
 }
 
-static uintptr_t resolve_leaving(void *context, const hr_manifest *manifest, uint64_t address) {
+static hr_module *resolve_leaving(void *context, const hr_manifest *manifest) {
     const hr_rollback_plan *plan = context;
     uint32_t i = 0;
     while (plan->modules[i]->manifest != manifest) i++;
-    return plan->modules[i]->base + (uintptr_t)address;
+    return plan->modules[i];
 }
 
 /* Leaves hr.lock meanwhile: the functions are a module's. */
@@ -1198,7 +1205,8 @@ static hr_status migrate_back(hr_rollback_job *job, hr_moves **moves) {
     uint64_t generation = runtime->generation;
     pthread_mutex_unlock(&hr.lock);
     hr_status status =
-        hr_migrate_run(runtime, &job->shared.migrations, resolve_leaving, &job->plan, &job->failure, moves);
+        hr_migrate_run(runtime, &job->shared.migrations, resolve_leaving, &job->plan, &job->failure, &job->fault, moves);
+    if (job->fault.module) describe_fault(job->fault.module->manifest, &job->fault.fault, &job->failure);
     pthread_mutex_lock(&hr.lock);
     bool stale = runtime->generation != generation || hr_shared_stale(runtime, &job->shared);
     return status == HR_OK && (stale || hr_moves_stale(runtime, *moves)) ? changed_meanwhile(&job->failure) : status;

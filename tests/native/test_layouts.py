@@ -19,6 +19,8 @@ MODULE = """
 #include "shape.h"
 #include <hotreload/patch.h>
 #include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 __attribute__((constructor)) static void started(void) { if (getchar_of_nobody) puts("a constructor ran"); }
 static int32_t tick(void *state, const void *input, void *output) {
     (void)input, (void)output;
@@ -35,6 +37,12 @@ static int32_t forth(void *host, const void *from, void *to) {
     Shape *shape = to;
     (void)host;
     if (old->value == FAILS_AT) return 5;
+    if (old->value == 8 && WRONG) {
+        memset(to, 0xEE, sizeof *shape);
+        *(int32_t *)from = -1; /* a copy, whatever it promises */
+        if (WRONG == 1) *(volatile int *)16 = 1;
+        for (;;) usleep(1000);
+    }
     shape->id = old->value * 100;
     shape->value = old->value;
     shape->at = old->at;
@@ -105,6 +113,7 @@ def module(
     migrations: str = "",
     fails_at: int = 0,
     crashes: bool = False,
+    wrong: int = 0,
     slots: tuple[str, ...] = ("shape.tick",),
 ) -> Path:
     source = MODULE + (DESCRIPTION if described else "") + (MIGRATION + migrations if migrations else "")
@@ -112,7 +121,7 @@ def module(
     source = source.replace('HR_PATCH("shape.tick", tick)', patches)
     source = source.replace('HR_TAKES("shape.tick", Shape, void, void)', takes)
     defines = (f"-DVERSION={version}", f"-DSHAPE={shape}", f"-DLOUD={int(loud)}", f"-DFAILS_AT={fails_at}")
-    defines = (*defines, f"-DCRASHES={int(crashes)}", "-I", str(HERE))
+    defines = (*defines, f"-DCRASHES={int(crashes)}", f"-DWRONG={wrong}", "-D_DEFAULT_SOURCE", "-I", str(HERE))
     return cbuild.build_module(directory / f"shape-{version}-{shape}.so", source, *defines)
 
 
@@ -294,6 +303,29 @@ def test_old_code_never_meets_migrated_state_after_a_crash(program: Path, tmp_pa
         code, text = tool("load", "--json", "--host", str(served.process.pid), path)
         assert code == 0, text
         assert served.ask("tick") == "9 10 11"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code", "verb", "found"),
+    [(1, "E-CRASH", "crashed", "SIGSEGV, address 0x10, thread"), (2, "E-HANG", "hung", "no return, thread")],
+)
+def test_a_migration_that_crashes_is_one_that_fails(
+    wrong: int, code: str, verb: str, found: str, program: Path, tmp_path: Path
+) -> None:
+    """With the guard. It has seen copies only, and one object was made already."""
+    for served in started(program, "safe"):
+        path = module(tmp_path, 1, 3, migrations=BOTH, wrong=wrong)
+        host = ("--host", str(served.process.pid))
+        status, text = tool("load", "--guard", "--hang-seconds", "0.3", "--json", *host, path)
+        told = json.loads(text)
+        assert (status, told["event"], told["code"]) == (3, "reject", code)
+        assert told["reason"] == f"shape v1 {verb} in the migration of Shape; the state is as it was"
+        assert told["found"].startswith(found)
+        assert (served.ask("tick"), served.ask("size")) == ("7 8 9", "28 0")
+        told = json.loads(tool("load", "--json", *host, path)[1])
+        assert told.get("code") == "E-QUARANTINED", told
+        assert tool("load", *host, module(tmp_path, 2, 3, migrations=BOTH))[0] == 0
+        assert (served.ask("tick"), served.ask("size")) == ("9 10 11", "40 1")
 
 
 def test_watch_tells_every_field(program: Path, tmp_path: Path) -> None:

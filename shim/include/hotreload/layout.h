@@ -105,7 +105,8 @@ typedef struct hr_layout_v1 {
 #define HR_MIGRATIONS_MAX 256
 
 /* Makes one object in the new layout out of one in the old layout. `from` is a copy; `to` is zeroed and has the new
- * type's alignment. A non-zero result: nothing has changed, the module is refused (E-MIGRATE). */
+ * type's alignment. A non-zero result: nothing has changed, the module is refused (E-MIGRATE). A crash or a hang is the
+ * same with the guard on (HR_OPTION_GUARD: E-CRASH, E-HANG), and the host's without it. */
 typedef int32_t (*hr_migrate_fn)(void *host_state, const void *from, void *to);
 
 /* `type` is described by `from` as it was and by `to` as it becomes, under the same name. Null for either: as the

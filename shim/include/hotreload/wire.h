@@ -213,6 +213,7 @@ typedef struct hr_box_module {
 #define HR_FAULT_NONE 0
 #define HR_FAULT_CALL 1   /* in a guarded call or hook, which was unwound */
 #define HR_FAULT_THREAD 2 /* in a thread that the module had started, which sleeps for ever now */
+#define HR_FAULT_MIGRATION 3 /* in a migration, which was unwound: state and code are as they were */
 
 /* What the guard caught. */
 typedef struct hr_fault {
@@ -223,7 +224,7 @@ typedef struct hr_fault {
     uint64_t address; /* that the instruction wanted, or the instruction's own; 0: not known */
     uint64_t offset;  /* in the module's file, as a virtual address, of the instruction, or of the call of what faulted
                          outside of the module; 0: not known */
-    char symbol[HR_NAME_MAX + 1]; /* the slot, or "on_load", "on_unload", "a constructor" */
+    char symbol[HR_NAME_MAX + 1]; /* the slot, or "on_load", "on_unload", "a constructor", "the migration of ..." */
 } hr_fault;
 
 typedef struct hr_event {
