@@ -73,8 +73,8 @@ bench: $(INSTALLED) ## Measure calls, latency and start-up, as ratios within thi
 	done
 
 .PHONY: bad-patches
-bad-patches: $(INSTALLED) ## Load forty bad patches into hosts, with the guard, on trial, and without; prints what happened
-	$(BIN)/python tests/bench/bad_patches.py
+bad-patches: $(INSTALLED) ## Load forty bad patches into hosts, with the guard, on trial, and without; writes tests/bench/BAD_PATCHES.md
+	$(BIN)/python tests/bench/bad_patches.py --write
 
 .PHONY: bench-peers
 bench-peers: $(INSTALLED) ## Measure published peers beside us; writes tests/bench/RESULTS.md (8 minutes, wants cargo)

@@ -49,7 +49,7 @@ from hotreload.model import (
     Times,
 )
 
-STEPS = ("stage", "preflight", "layout", "same", "open", "check", "on_load", "commit", "total")
+STEPS = ("stage", "preflight", "layout", "same", "open", "check", "on_load", "commit", "trial", "total")
 UNRESOLVED: int = lib.HR_UNRESOLVED
 """What calling a slot without any implementation returns."""
 

@@ -65,6 +65,7 @@ def as_object(record: Record) -> dict[str, Any]:
         "fix": record.fix,
         "layout": [layout_row(row) for row in record.layout if row.changes],
         "us": dict(record.us),
+        "warnings": list(record.warnings),
         "problems": [_problem(item) for item in record.problems],
         "fault": record.fault and _fault(record.fault),
     }

@@ -482,8 +482,10 @@ static hr_status read_one(hr_transaction *transaction, uint32_t i, hr_report **r
 static hr_status try_one(hr_transaction *transaction, uint32_t i, hr_report *report) {
     hr_incoming *in = &transaction->incoming[i];
     if (in->manifest == NULL) return HR_OK; /* the same as what is live */
+    hr_clock clock = clock_start();
     hr_status status =
         hr_trial_run(transaction->runtime, in->staged.path, in->manifest, &report->failure, &report->warnings);
+    clock_step(&clock, report, HR_STEP_TRIAL);
     return status == HR_OK ? status : settle(transaction, in, report, status);
 }
 
@@ -671,6 +673,7 @@ hr_status hr_prepare(hr_runtime *runtime, const char *const *paths, uint32_t cou
         result = try_one(made, i, reports[i]);
         culprit = i;
     }
+    for (uint32_t i = 0; migrates && hr_option(HR_OPTION_TRIAL) && i < count; i++) reports[i]->warnings |= HR_WARN_UNTRIED;
     for (uint32_t i = 0; result == HR_OK && i < count; i++) {
         result = start_one(made, i, reports[i]);
         culprit = i;

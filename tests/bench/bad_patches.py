@@ -1,10 +1,11 @@
 """What bad patches do to a host: with the guard, with a trial run in a forked copy, and with nothing.
 
-    python tests/bench/bad_patches.py [--case NAME]... [--way NAME]...
+    python tests/bench/bad_patches.py [--case NAME]... [--way NAME]... [--write]
 
 Every file of tests/native/bad_patches is built and loaded, by the real command, into a host of its own that calls the
 slot all the time; printed is what happened to the host, as a Markdown table. A row is only as good as its run: nothing
-in the table is told that was not seen. No case may hold the command up: how long the slowest took is printed too.
+in the table is told that was not seen. No case may hold the command up: how long the slowest took is printed too. With
+``--write`` the whole of it becomes BAD_PATCHES.md beside this file.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from hotreload import hosts
 from hotreload.model import Record
 
 CASES = Path(cbuild.__file__).resolve().parent / "bad_patches"
+TABLE = Path(__file__).resolve().with_name("BAD_PATCHES.md")
 HANG_SECONDS = 0.5
 WAYS: Mapping[str, tuple[str, ...]] = {
     "guard": ("--guard", "--hang-seconds", str(HANG_SECONDS), "--guard-seconds", "60"),
@@ -41,6 +43,14 @@ TOOL_SECONDS = 60.0
 SETTLE_SECONDS = 4.0
 """How long a host is watched for what a patch may do to it."""
 NEEDS = {".c": "cc", ".cpp": "c++", ".rs": "rustc"}
+HEAD = """# What bad patches do to their hosts
+
+Every patch below is loaded by the real command into a host of its own that calls the slot all the time: with `--guard`,
+with `--trial`, and with neither. Written by `make bad-patches`; nothing in it is told that was not seen in that run. A
+patch that the guard lets through has done its harm within the rules: it wrote over memory that was its to write to, or
+ended the process as it may. Those rows say so.
+
+"""
 NEXT = cbuild.module_source("bad", 2, {"bad.step": "return 2;"})
 """A good version that comes after."""
 
@@ -203,29 +213,38 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     options.add_argument("--case", action="append", choices=sorted(cases()), help="only this one; may be repeated")
     options.add_argument("--way", action="append", choices=sorted(WAYS), help="only this one; may be repeated")
+    options.add_argument("--write", action="store_true", help=f"write {TABLE.name}")
     given = options.parse_args()
+    text: list[str] = []
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+        text.append(line)
+
     ways = given.way or list(WAYS)
     seconds, survived, count = 0.0, dict.fromkeys(ways, 0), 0
     with tempfile.TemporaryDirectory(prefix="hr-") as name:
         directory = Path(name)
         program = build_host(directory)
         successor = cbuild.build_module(directory / "next.so", NEXT)
-        print(f"| patch | {' | '.join(f'with {way}' for way in ways)} |\n|---|{'---|' * len(ways)}")
+        say(f"| patch | {' | '.join(f'with {way}' for way in ways)} |\n|---|{'---|' * len(ways)}")
         for case, source in cases().items():
             if given.case and case not in given.case:
                 continue
             module = build(source, directory)
             if module is None:
-                print(f"| {describe(source)} |{f' not run: no {NEEDS[source.suffix]} |' * len(ways)}")
+                say(f"| {describe(source)} |{f' not run: no {NEEDS[source.suffix]} |' * len(ways)}")
                 continue
             seen = {way: run(program, module, case, way, successor) for way in ways}
-            print(f"| {describe(source)} | {' | '.join(each.verdict for each in seen.values())} |", flush=True)
+            say(f"| {describe(source)} | {' | '.join(each.verdict for each in seen.values())} |")
             count += 1
             for way, each in seen.items():
                 seconds = max(seconds, each.tool_seconds)
                 survived[way] += each.survived
     score = ", ".join(f"{survived[way]} of {count} with {way}" for way in ways)
-    print(f"\nSurvived: {score}. The slowest `hotreload load` took {seconds:.1f} s.")
+    say(f"\nSurvived: {score}. The slowest `hotreload load` took {seconds:.1f} s.")
+    if given.write:
+        TABLE.write_text(HEAD + "\n".join(text) + "\n", encoding="utf-8")
     return 0
 
 

@@ -104,7 +104,7 @@ int main(int argc, char **argv) {
     static double floors[ROUNDS_MAX], loads[ROUNDS_MAX];
     static uint64_t steps[ROUNDS_MAX][HR_STEPS];
     static const char *const names[HR_STEPS] = {"stage", "preflight", "layout", "same",  "open",
-                                                "check", "on_load",   "commit", "total"};
+                                                "check", "on_load",   "commit", "trial", "total"};
     char output[4096], copies[4096];
     pthread_t caller;
     int rounds = argc > 3 ? atoi(argv[2]) : 0;

@@ -22,6 +22,9 @@
 #define PERIOD_NS 2000000
 #define LINE_TICKS 10
 
+HR_LAYOUT(host_state, HOST_STATE_FIELDS)
+HR_HOST_LAYOUT(layout, , HR_TAKES("a", host_state, void, void))
+
 static int32_t fallback(void *opaque, const void *input, void *output) {
     (void)input, (void)output;
     ((host_state *)opaque)->count++;
@@ -62,6 +65,7 @@ int main(int argc, char **argv) {
     if (number("DEAF")) signal(SIGTERM, SIG_IGN);
     setvbuf(stdout, NULL, _IOLBF, 0);
     hr_set_context(NULL, &state);
+    if (hr_declare_layout(NULL, &layout, NULL) != HR_OK) return 2;
     for (int i = 0; i < count; i++) {
         slots[i] = (hr_slot)HR_SLOT(argv[i + 2], fallback);
         if (hr_declare(NULL, &slots[i]) != HR_OK) return 2;

@@ -58,6 +58,15 @@ def test_a_good_patch_is_swapped_and_called_once_a_tick(bench: Bench) -> None:
     host.check_state()
 
 
+def test_programs_are_told_what_a_trial_took_and_what_it_left_out(bench: Bench) -> None:
+    bench.host("game", "a")
+    status, told = trial(bench, bench.module(1, slots={"a": "0"}))
+    assert (status, told["event"]) == (0, "swap") and told["us"]["total"] >= told["us"]["trial"] > 0
+    assert "untried" not in told.get("warnings", [])
+    status, told = trial(bench, bench.module(2, slots={"other": "1"}), 1)
+    assert (status, told["event"]) == (0, "swap") and "untried" in told["warnings"]
+
+
 def test_more_slots_than_are_tried_are_told(bench: Bench) -> None:
     names = [f"s{i}" for i in range(17)]
     host = bench.host("game", *names)

@@ -25,8 +25,8 @@ KEYS: dict[str, tuple[set[str], set[str]]] = {
     # event: keys that it always has, keys that it may have
     "attach": ({"host"}, set()),
     "detach": ({"host", "reason"}, set()),
-    "candidate": ({"module"}, set()),
-    "swap": ({"host", "module", "slots", "us"}, set()),
+    "candidate": ({"module"}, {"warnings"}),
+    "swap": ({"host", "module", "slots", "us"}, {"warnings"}),
     "same": ({"host", "module", "us"}, set()),
     "rollback": ({"host", "module", "slots", "us"}, set()),
     "retire": ({"host", "module"}, {"us"}),
@@ -34,7 +34,7 @@ KEYS: dict[str, tuple[set[str], set[str]]] = {
     "reject": ({"module", "code", "reason", "fix"}, {"host", "us", "found", "expected"}),
     "build": ({"reason"}, {"us", "code", "fix", "problems"}),
 }
-STEPS = {"stage", "preflight", "layout", "same", "open", "check", "on_load", "commit", "total"}
+STEPS = {"stage", "preflight", "layout", "same", "open", "check", "on_load", "commit", "trial", "total"}
 PHASES = {"notice", "build", "deliver", "loop"}
 """Of the first swap after a build."""
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")

@@ -305,6 +305,17 @@ def test_old_code_never_meets_migrated_state_after_a_crash(program: Path, tmp_pa
         assert served.ask("tick") == "9 10 11"
 
 
+def test_what_migrates_is_not_tried_and_says_so(program: Path, tmp_path: Path) -> None:
+    """A trial's copy would call the new code with state in its old layout."""
+    for served in started(program, "safe"):
+        host = ("--host", str(served.process.pid))
+        path = module(tmp_path, 1, 3, migrations=BOTH, crashes=True)
+        code, text = tool("load", "--trial", "--guard", "--json", *host, path)
+        told = json.loads(text)
+        assert (code, told["event"]) == (0, "swap") and "untried" in told["warnings"], told
+        assert served.ask("size") == "40 1"
+
+
 @pytest.mark.parametrize(
     ("wrong", "code", "verb", "found"),
     [(1, "E-CRASH", "crashed", "SIGSEGV, address 0x10, thread"), (2, "E-HANG", "hung", "no return, thread")],

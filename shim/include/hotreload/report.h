@@ -16,8 +16,9 @@
 #define HR_STEP_CHECK 5
 #define HR_STEP_ON_LOAD 6
 #define HR_STEP_COMMIT 7
-#define HR_STEP_TOTAL 8
-#define HR_STEPS 9
+#define HR_STEP_TRIAL 8
+#define HR_STEP_TOTAL 9
+#define HR_STEPS 10
 
 #define HR_CHANGE_SWAPPED 0    /* runs the module's function now */
 #define HR_CHANGE_UNDECLARED 1 /* the same, and no host code had declared the slot: a typo? */

@@ -18,7 +18,7 @@ pub(crate) const HR_OPTION_GUARD: u32 = 1;
 pub(crate) const HR_OPTION_UNLOAD: u32 = 8;
 pub(crate) const HR_CHANGE_SWAPPED: u32 = 0;
 pub(crate) const HR_CHANGE_UNDECLARED: u32 = 1;
-pub(crate) const HR_STEPS: usize = 9;
+pub(crate) const HR_STEPS: usize = 10;
 #[cfg(not(feature = "off"))]
 pub(crate) const HR_ACTIVE_FRAME: u32 = 1;
 

@@ -54,6 +54,8 @@ pub struct Steps {
     pub on_load: Duration,
     /// The swap.
     pub commit: Duration,
+    /// The trial run, where hosts are asked for one.
+    pub trial: Duration,
     /// All of it.
     pub total: Duration,
 }
@@ -263,8 +265,8 @@ fn change(raw: &ffi::Change) -> Change {
 }
 
 fn steps(us: &[u64; ffi::HR_STEPS]) -> Steps {
-    let [stage, preflight, layout, same, open, check, on_load, commit, total] = us.map(Duration::from_micros);
-    Steps { stage, preflight, layout, same, open, check, on_load, commit, total }
+    let [stage, preflight, layout, same, open, check, on_load, commit, trial, total] = us.map(Duration::from_micros);
+    Steps { stage, preflight, layout, same, open, check, on_load, commit, trial, total }
 }
 
 fn warnings(bits: u32) -> Vec<Warning> {

@@ -199,7 +199,7 @@ static void print_row(const char *name, double *numbers, int count, const char *
 /* By turns, so that the machine's moods hit all alike. */
 static int steps(int rounds, char **versions) {
     static const char *const names[HR_STEPS] = {"stage", "preflight", "layout", "same",  "open",
-                                                "check", "on_load",   "commit", "total"};
+                                                "check", "on_load",   "commit", "trial", "total"};
     static double taken[HR_STEPS][ROUNDS_MAX], loads[ROUNDS_MAX], opens[ROUNDS_MAX], copies[ROUNDS_MAX];
     for (int i = 0; i < rounds; i++) {
         hr_report *report = NULL;
