@@ -473,11 +473,16 @@ static bool memory_holds(const hr_layout_memory *memory, uint64_t address, uint6
     return false;
 }
 
+/* By number: base may be null, for addresses of this process. */
+static const uint8_t *memory_at(const hr_layout_memory *memory, uint64_t address) {
+    return (const uint8_t *)((uintptr_t)memory->base + (uintptr_t)address);
+}
+
 static bool memory_read(void *context, uint64_t address, uint32_t count, uint32_t pointers, uint64_t *words) {
     const hr_layout_memory *memory = context;
     (void)pointers;
     if (!memory_holds(memory, address, (uint64_t)count * 8)) return false;
-    memcpy(words, memory->base + address, (size_t)count * 8);
+    memcpy(words, memory_at(memory, address), (size_t)count * 8);
     return true;
 }
 
@@ -485,7 +490,7 @@ static const char *memory_text(void *context, uint64_t address) {
     const hr_layout_memory *memory = context;
     for (uint32_t i = 0; i <= HR_TYPE_NAME_MAX; i++) {
         if (!memory_holds(memory, address + i, 1)) return NULL;
-        if (memory->base[address + i] == 0) return (const char *)memory->base + address;
+        if (*memory_at(memory, address + i) == 0) return (const char *)memory_at(memory, address);
     }
     return NULL;
 }

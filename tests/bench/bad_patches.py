@@ -48,7 +48,9 @@ HEAD = """# What bad patches do to their hosts
 Every patch below is loaded by the real command into a host of its own that calls the slot all the time: with `--guard`,
 with `--trial`, and with neither. Written by `make bad-patches`; nothing in it is told that was not seen in that run. A
 patch that the guard lets through has done its harm within the rules: it wrote over memory that was its to write to, or
-ended the process as it may. Those rows say so.
+ended the process as it may. Those rows say so. The patches answer another status than the host's own function does; a
+trial refuses that as well, so that E-TRIAL says no more than that the new code's answer was another one, or none. With
+neither, a load that never returns is given up by the command after 30 seconds.
 
 """
 NEXT = cbuild.module_source("bad", 2, {"bad.step": "return 2;"})

@@ -1,4 +1,4 @@
-"""H14, H15 and H16 of DESIGN.md section 6 with one piece of their handling taken out: the test of that hazard fails.
+"""H6, H7, H14, H15 and H16 of DESIGN.md section 6 with one piece of their handling taken out: its test fails.
 
 The hazards before them show in `test_hazards` what a host without hotreload does. For these there is no such host, so
 the shim itself is built without the piece.
@@ -15,6 +15,7 @@ from pathlib import Path
 import cbuild
 import pytest
 import test_hazards as hazards
+import test_unload as unload
 
 IMPATIENCE_SECONDS = 2.0
 """How long these tests wait for what will not come."""
@@ -26,7 +27,8 @@ class Piece:
 
     file: str
     text: str
-    fails: Callable[[hazards.Bench], None]
+    fails: Callable[..., None]
+    """Of a `hazards.Bench`, or an `unload.World`."""
 
 
 PIECES = {
@@ -63,6 +65,53 @@ PIECES = {
 }
 
 
+UNLOADING = {
+    "H6: what dlclose has left where it was is told": Piece(
+        "unload.c",
+        """    if (still) {
+        module->handle = still;
+        put_back(module);
+        stays(target, "dlclose did nothing (NODELETE, unique symbols or TLS destructors)", "", true);
+        return;
+    }
+""",
+        lambda world: unload.test_says_why_dlclose_would_do_nothing(world, "-DHELD", "dlclose did nothing"),
+    ),
+    "H6: what dlclose would leave is known before": Piece(
+        "unload.c",
+        """    if (module->manifest->warnings & HR_WARN_NODELETE) return "it is linked with -z nodelete";\n""",
+        lambda world: unload.test_says_why_dlclose_would_do_nothing(world, "-Wl,-z,nodelete", "nodelete"),
+    ),
+    "H7: what something points into stays": Piece(
+        "unload.c",
+        "        if (targets[i].hits) stays_pointed_at(&targets[i]);\n        else ",
+        lambda world: unload.test_finds_pointers(world, unload.CALLBACK, "heap", "[heap]", "callback"),
+    ),
+    "H7: a handler that only the kernel knows of counts": Piece(
+        "scan.c",
+        "    hr_platform_each_handler(look_at_handler, scan);\n",
+        lambda world: unload.test_finds_pointers(
+            world, unload.CALLBACK, "signal", "the handler of signal 12", "callback"
+        ),
+    ),
+}
+"""Where modules are unloaded, which the others never are."""
+
+
+def lacking(piece: Piece, shim: cbuild.Shim, directory: Path) -> cbuild.Shim:
+    """The shim without the piece."""
+    text = (cbuild.SOURCES / piece.file).read_text(encoding="utf-8")
+    assert text.count(piece.text) == 1, "the sources have changed: adapt the piece"
+    source = directory / piece.file
+    source.write_text(text.replace(piece.text, ""), encoding="utf-8")
+    archive = shutil.copy(shim.archive, directory / "libhotreload.a")
+    changed = source.with_suffix(".o")
+    flags = ("-O0", "-std=c11", "-fPIC", "-I", cbuild.INCLUDE, "-I", cbuild.SOURCES)
+    cbuild.run([cbuild.cc(), "-c", *flags, "-o", changed, source])
+    cbuild.run(["ar", "rs", archive, changed])
+    return cbuild.Shim(archive, shim.shared, shim.flags)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, cc: str) -> tuple[cbuild.Shim, Path]:
     """The shim and its viewer, quickly built, with its object files beside it."""
@@ -82,16 +131,7 @@ def without(
     monkeypatch.setattr(hazards, "WAIT_S", IMPATIENCE_SECONDS)
 
     def build(piece: Piece) -> hazards.Bench:
-        text = (cbuild.SOURCES / piece.file).read_text(encoding="utf-8")
-        assert text.count(piece.text) == 1, "the sources have changed: adapt the piece"
-        source = tmp_path / piece.file
-        source.write_text(text.replace(piece.text, ""), encoding="utf-8")
-        archive = shutil.copy(shim.archive, tmp_path / "libhotreload.a")
-        changed = source.with_suffix(".o")
-        flags = ("-O0", "-std=c11", "-fPIC", "-I", cbuild.INCLUDE, "-I", cbuild.SOURCES)
-        cbuild.run([cbuild.cc(), "-c", *flags, "-o", changed, source])
-        cbuild.run(["ar", "rs", archive, changed])
-        mutilated = cbuild.Shim(archive, shim.shared, shim.flags)
+        mutilated = lacking(piece, shim, tmp_path)
         host = mutilated.host(cbuild.HOSTS / "host.c", tmp_path / "host")
         started.append(hazards.Bench(hazards.Programs(mutilated, host, viewer), home, tmp_path))
         return started[-1]
@@ -111,3 +151,16 @@ def test_a_hazard_without_its_handling(name: str, without: Callable[[Piece], haz
         piece.fails(bench)
     # What fails is an observation, not the scenery.
     assert isinstance(failure.value, (AssertionError, pytest.fail.Exception)), failure.value
+
+
+@pytest.mark.parametrize("name", UNLOADING)
+def test_unloading_without_its_handling(
+    name: str, whole: tuple[cbuild.Shim, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unload, "WAIT_S", IMPATIENCE_SECONDS)
+    piece = UNLOADING[name]
+    keeper = lacking(piece, whole[0], tmp_path).host(cbuild.HOSTS / "keeper.c", tmp_path / "keeper")
+    with tempfile.TemporaryDirectory(prefix="hr-") as directory:
+        world = unload.World(unload.Built(keeper, tmp_path), Path(directory))
+        with world.host, pytest.raises(AssertionError):
+            piece.fails(world)

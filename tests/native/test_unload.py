@@ -231,6 +231,7 @@ def test_inspect_tells_what_a_module_says_about_it(world: World, flags: tuple[st
     [
         ("-Wl,-z,nodelete", "nodelete"),
         ("-DUNIQUE", "unique symbols"),
+        ("-DHELD", "dlclose did nothing"),
         ("-DTHREAD_EXIT", "destroy"),  # the thread's list of destructors has it, encrypted
     ],
 )

@@ -211,8 +211,8 @@ const _: () = {
     assert!(size_of::<ManifestEntry>() == 144);
     assert!(size_of::<Manifest>() == 288 && offset_of!(Manifest, entry_count) == 284);
     assert!(size_of::<Change>() == 152 && offset_of!(Change, kind) == 144);
-    assert!(size_of::<Report>() == 4416 && offset_of!(Report, content) == 224 && offset_of!(Report, path) == 232);
-    assert!(offset_of!(Report, us) == 2280 && offset_of!(Report, failure) == 2360);
+    assert!(size_of::<Report>() == 4424 && offset_of!(Report, content) == 224 && offset_of!(Report, path) == 232);
+    assert!(offset_of!(Report, us) == 2280 && offset_of!(Report, failure) == 2368);
 };
 
 /// A function that `hr_each_symbol` and `hr_each_module` call with a name and a version.

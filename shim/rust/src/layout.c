@@ -41,10 +41,10 @@ SIZE(hr_manifest, 288);
 OFFSET(hr_manifest, entry_count, 284);
 SIZE(hr_change, 152);
 OFFSET(hr_change, kind, 144);
-SIZE(hr_report, 4416);
+SIZE(hr_report, 4424);
 OFFSET(hr_report, content, 224);
 OFFSET(hr_report, path, 232);
 OFFSET(hr_report, us, 2280);
-OFFSET(hr_report, failure, 2360);
+OFFSET(hr_report, failure, 2368);
 
 extern int hr_rust_layout_is_checked; /* ISO C forbids an empty translation unit */

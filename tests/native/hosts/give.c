@@ -3,9 +3,11 @@
  *     -DSAYS=HR_UNLOAD_...   what it says about its own unloading
  *     -DATEXIT               registers an exit handler and has a destructor: dlclose runs both
  *     -DTHREAD_EXIT          registers a destructor with the thread that loads it
+ *     -DHELD                 opens itself once more
  *     -DUNIQUE               has a unique symbol, which dlclose leaves alone */
 #define _GNU_SOURCE
 #include "give.h"
+#include <dlfcn.h>
 #include <hotreload/patch.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -61,6 +63,13 @@ static void destroy(void *which) { (void)which; }
 __attribute__((constructor)) static void registers(void) {
     __cxa_thread_atexit_impl(destroy, &object, &__dso_handle);
     object = 1;
+}
+#endif
+
+#ifdef HELD
+__attribute__((constructor)) static void hold(void) {
+    Dl_info self;
+    if (dladdr(&shape_table, &self)) dlopen(self.dli_fname, RTLD_NOW);
 }
 #endif
 
