@@ -77,6 +77,8 @@ class Config:
     """Roll back a patch that crashes or hangs after its swap."""
     unload: str = ""
     """``quiescent``: unmap old modules when nothing points into them; ``never``: keep them; empty: the host decides."""
+    debug_info: bool = True
+    """Compare types by debug info where host and module describe none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,5 +318,6 @@ _READERS: dict[str, Reader] = {
     "notify": _flag,
     "guard": _flag,
     "unload": _unload,
+    "debug_info": _flag,
 }
 assert set(_READERS) == {each.name for each in fields(Config)}

@@ -55,6 +55,29 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class Against:
+    """A module's types beside those of a host or a file of that name."""
+
+    name: str
+    described: Comparison | None
+    """Of what both describe; None where one of them describes nothing, and..."""
+    silent: str
+    """...``"host"`` or ``"module"``: which one that is."""
+    debug_info: Comparison | None
+    """Of the rest, by debug info; None where that does not tell, and..."""
+    missing: tuple[tuple[str, str], ...]
+    """...why: types (empty: all), each with the reason."""
+
+    @property
+    def compared(self) -> tuple[Comparison, ...]:
+        return tuple(each for each in (self.described, self.debug_info) if each)
+
+    @property
+    def refused(self) -> bool:
+        return any(each.refused for each in self.compared)
+
+
+@dataclass(frozen=True, slots=True)
 class LayoutField:
     """A field of a struct or union; of an enum an enumerator, whose value is ``offset``."""
 
@@ -62,6 +85,8 @@ class LayoutField:
     type: str
     offset: int
     size: int
+    number: str = ""
+    """What it is whatever it is called, as Rust spells it (``"u32"``); empty for what is no number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +98,8 @@ class LayoutType:
     size: int
     align: int
     fields: tuple[LayoutField, ...]
+    partial: bool = False
+    """Only some of its fields are described."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,6 +432,8 @@ class EventKind(Enum):
     """The first calls of slots on a new version."""
     BLOCKED = "blocked"
     BUDGET = "budget"
+    LAYOUT = "layout"
+    """A module that runs already was seen to have other types than its host."""
     BUILD = "build"
     NOTE = "note"
 

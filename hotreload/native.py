@@ -214,6 +214,20 @@ _TYPE_KINDS = {
     lib.HR_TYPE_SCALAR: "scalar",
     lib.HR_TYPE_VOID: "void",
 }
+_NUMBER_WORDS = {
+    lib.HR_NUMBER_BOOL: "bool",
+    lib.HR_NUMBER_CHAR: "char",
+    lib.HR_NUMBER_I8: "i8",
+    lib.HR_NUMBER_U8: "u8",
+    lib.HR_NUMBER_I16: "i16",
+    lib.HR_NUMBER_U16: "u16",
+    lib.HR_NUMBER_I32: "i32",
+    lib.HR_NUMBER_U32: "u32",
+    lib.HR_NUMBER_I64: "i64",
+    lib.HR_NUMBER_U64: "u64",
+    lib.HR_NUMBER_F32: "f32",
+    lib.HR_NUMBER_F64: "f64",
+}
 _LAYOUT_CHANGES = {
     lib.HR_FIELD_ADDED: "added",
     lib.HR_FIELD_REMOVED: "removed",
@@ -262,10 +276,47 @@ def _layout_type(raw: Any) -> LayoutType:
         size=raw.size,
         align=raw.align,
         fields=tuple(
-            LayoutField(_text(each.name), _text(each.type), _offset(each.offset, raw.kind), each.size)
+            LayoutField(
+                _text(each.name),
+                _text(each.type),
+                _offset(each.offset, raw.kind),
+                each.size,
+                _NUMBER_WORDS.get(each.flags, ""),
+            )
             for each in fields
         ),
+        partial=bool(raw.flags & lib.HR_TYPE_PARTIAL),
     )
+
+
+def packed(types: Sequence[LayoutType]) -> bytes:
+    """The bytes of a description of these types, for `compare`. Raises HotreloadError (E-USAGE): it is invalid."""
+    kinds, numbers = ({word: number for number, word in known.items()} for known in (_TYPE_KINDS, _NUMBER_WORDS))
+    kept: list[Any] = []
+
+    def text(value: str) -> Any:
+        kept.append(ffi.new("char[]", value.encode()))
+        return kept[-1]
+
+    def field(each: LayoutField) -> tuple[Any, ...]:
+        number = numbers.get(each.number, 0)
+        return text(each.name), text(each.type), ffi.NULL, each.offset % 2**64, each.size, number, 0
+
+    pointers = []
+    for each in types:
+        fields = ffi.new("hr_layout_field_v1[]", [field(one) for one in each.fields])
+        flags = lib.HR_TYPE_PARTIAL if each.partial else 0
+        head = (text(each.name), each.size, each.align, kinds[each.kind], flags, len(each.fields), fields)
+        pointers.append(ffi.new("hr_layout_type_v1 *", head))
+        kept += (fields, pointers[-1])
+    listed = ffi.new("hr_layout_type_v1 *[]", pointers)
+    version, size = lib.HR_LAYOUT_VERSION_V1, lib.HR_LAYOUT_STRUCT_SIZE_V1
+    whole = ffi.new("hr_layout_v1 *", (lib.HR_LAYOUT_MAGIC_V1, version, size, len(types), 0, listed, ffi.NULL))
+    raw, copy = ffi.new("hr_failure *"), ffi.new("hr_layout_v1 **")
+    status = lib.hr_layout_copy(whole, raw, copy)
+    if status != lib.HR_OK:
+        raise error_of(_failure(status, raw))
+    return _packed(ffi.gc(copy[0], lib.hr_layout_free))
 
 
 def _offset(raw: int, kind: int) -> int:
@@ -284,13 +335,24 @@ def compare(host: bytes, module: bytes) -> Comparison:
     Raises HotreloadError (E-PROTOCOL, E-ABI): the bytes are no description.
     """
     sides = _unpacked(host), _unpacked(module)
-    found = ffi.new("hr_layout_comparison **")
-    if lib.hr_layout_compare(*sides, found) == lib.HR_E_MEMORY:
-        raise HotreloadError("E-MEMORY", "out of memory")
-    raw = ffi.gc(found[0], lib.hr_comparison_free)
+    raw = _compared(*sides)
     rows = ffi.cast("hr_layout_row *", raw.rows)
     kinds = {_text(sides[0].types[i].name): sides[0].types[i].kind for i in range(sides[0].type_count)}
     return Comparison(raw.type_count, raw.entry_count, tuple(_layout_row(rows[i], kinds) for i in range(raw.row_count)))
+
+
+def layout_failure(host: bytes, module: bytes) -> Failure | None:
+    """The comparison as the refusal that a host would give (``E-LAYOUT``), without its rows; None: compatible."""
+    sides = _unpacked(host), _unpacked(module)
+    raw, failure = _compared(*sides), ffi.new("hr_failure *")
+    return _failure(lib.hr_layout_explain(raw, sides[0], failure), failure) if raw.refused else None
+
+
+def _compared(host: Any, module: Any) -> Any:
+    found = ffi.new("hr_layout_comparison **")
+    if lib.hr_layout_compare(host, module, found) == lib.HR_E_MEMORY:
+        raise HotreloadError("E-MEMORY", "out of memory")
+    return ffi.gc(found[0], lib.hr_comparison_free)
 
 
 def _layout_row(raw: Any, kinds: dict[str, int]) -> LayoutRow:

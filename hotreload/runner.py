@@ -35,6 +35,7 @@ from hotreload.bell import Bell
 from hotreload.builder import Builder
 from hotreload.edits import Edits, Notifier
 from hotreload.errors import EXIT_INTERRUPTED, EXIT_NO_HOST, EXIT_OK, ConfigError, HotreloadError, NoHost
+from hotreload.examiner import Asked, Examiner, described_by
 from hotreload.link import Link, is_stopped
 from hotreload.meter import HostView, Meter
 from hotreload.model import OK, SAME, Busy, Failure, HostOptions, Record, Report, Snapshot
@@ -110,6 +111,8 @@ class Options:
     """Run builds on a terminal of their own, so that compilers colour their messages."""
     awaited: tuple[Path, ...] = ()
     """Files whose change may change these options."""
+    debug_info: bool = True
+    """Compare types by debug info where host and module do not describe them."""
     stay: bool = True
     """Go on after the host that we started has exited (a person looks at the screen)."""
     asked: HostOptions = field(default_factory=HostOptions)
@@ -171,6 +174,7 @@ class Runner:
         """The code of the host that we started; None while there is none, or while it is being replaced."""
         self._edits: Edits | None = None
         self._copies = Copies()
+        self._examiner = Examiner(self.send)
         self._dirty = True
         self._offered = False
         """A transaction was begun in this turn."""
@@ -295,6 +299,7 @@ class Runner:
         self._look.ring()
         self._watcher.stop()
         self._jobs.put(None)
+        self._examiner.close()
         if self._swapper.is_alive():
             self._swapper.join(END_SECONDS)
         self._tell_last()
@@ -569,20 +574,25 @@ class Runner:
         links = {pid: self._attached[pid].link for pid in transaction.offers if pid in self._attached}
         begun: _Begun | None = None
         small = all(len(wanted) <= BEGUN_AT_ONCE for wanted in transaction.offers.values())
-        if small and self._jobs_given == self._jobs_done:
+        examined = self._options.debug_info and self._examiner.concerns(transaction, links)
+        told = {pid: described_by(self._attached[pid].snapshot) for pid in links} if examined else {}
+        if small and not examined and self._jobs_given == self._jobs_done:
             # Here, while the swapper has nothing to do with these links: waking it first would cost the host's time.
             begun = begin(transaction, links)
 
         def job() -> None:
             outcomes: dict[int, Outcome] = {}
             answered = 0.0
+            late: Sequence[Asked] = ()
             try:
-                concluded = conclude(transaction, links, begun or begin(transaction, links))
+                refused, late = self._examiner.examine(transaction, links, told) if examined else ({}, [])
+                concluded = refused or conclude(transaction, links, begun or begin(transaction, links))
                 answered = time.time()
                 for pid, outcome in concluded.items():
                     outcomes[pid] = self._copies.keep(transaction.offers[pid], outcome)
             finally:  # whatever went wrong, the session must not wait for ever
                 self.send(session.Offered(transaction.number, outcomes, answered))
+            self._examiner.follow(late, outcomes)
 
         self._give(job)
         self._offered = True

@@ -303,6 +303,16 @@ class Offered:
 
 
 @dataclass(frozen=True, slots=True)
+class Differs:
+    """A module that was swapped in turns out to have other types than its host."""
+
+    pid: int
+    output: Path
+    content: int
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
 class RolledBack:
     """A roll back has ended."""
 
@@ -433,6 +443,7 @@ Event = (
     | HostLost
     | Offered
     | RolledBack
+    | Differs
     | Seen
     | Retry
     | Flush
@@ -974,6 +985,29 @@ class _Draft:
             self._take_back(report.module.content)
         self.put(rollbacks=self.state.rollbacks + 1, rejection=None)
 
+    def differs(self, event: Differs) -> None:
+        """Nothing to tell where it does not run any more, or something newer does."""
+        known, output = self.state.hosts.get(event.pid), self.state.outputs.get(event.output)
+        newest = output.accepted[-1] if output and output.accepted else None
+        if known is None or not known.attached or newest is None or newest.content != event.content:
+            return
+        manifest, failure = newest.manifest, event.failure
+        module = replace(manifest.module, path=str(event.output)) if manifest else Module("", 0, "", str(event.output))
+        record = Record(
+            EventKind.LAYOUT,
+            self.now,
+            known.host,
+            module,
+            code=failure.code,
+            reason=failure.reason,
+            fix=f"hotreload rollback {module.name} --host {event.pid}",
+            found=failure.found,
+            expected=failure.expected,
+            layout=failure.layout,
+        )
+        self.show(record)
+        self.put(rejection=record)
+
     def _take_back(self, content: int) -> None:
         for output in self.state.outputs.values():
             manifest = output.candidate.manifest
@@ -1234,6 +1268,7 @@ _HANDLERS: dict[type, Callable[[_Draft, Any], None]] = {
     HostLost: _Draft.host_lost,
     Offered: _Draft.offered,
     RolledBack: _Draft.rolled_back,
+    Differs: _Draft.differs,
     Seen: _Draft.seen,
     Retry: _Draft.retry,
     Flush: _Draft.flush,

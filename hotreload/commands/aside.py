@@ -13,6 +13,7 @@ import click
 from hotreload.commands.options import Function
 from hotreload.model import EventKind
 from hotreload.reporters import Reporter
+from hotreload.reporters.wording import LOUD
 from hotreload.session import Event, Note
 
 Make = Callable[[Callable[[Event], None]], Reporter]
@@ -60,7 +61,7 @@ def around(make: Make, asked: Callable[[], Asked]) -> Make:
         def hook(kind: EventKind) -> tuple[str, str]:
             if kind is EventKind.SWAP:
                 return "on_swap", asked().on_swap
-            return "on_reject", asked().on_reject if kind in (EventKind.REJECT, EventKind.CRASH) else ""
+            return "on_reject", asked().on_reject if kind in LOUD else ""
 
         return Several(
             make(send),

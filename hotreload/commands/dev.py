@@ -42,6 +42,7 @@ host. `hotreload new` and `hotreload init` write one.
 @click.option("--suggest", is_flag=True, help="Measure what would make builds faster here, in a copy, and end.")
 @options.host
 @options.asked
+@options.debug_info
 @options.as_json("Print one object a line on standard output, and nothing else there.")
 @click.option("--plain", is_flag=True, help="Print timestamped lines instead of the dashboard.")
 @aside.options
@@ -50,7 +51,7 @@ host. `hotreload new` and `hotreload init` write one.
 def command(
     context: click.Context, file: Path | None, build: str | None, watch: tuple[str, ...], busy: str | None,
     restart: bool | None, suggest: bool, wanted: tuple[str, ...], as_json: bool, plain: bool, color: str,
-    asked: HostOptions, beside: aside.Asked,
+    asked: HostOptions, debug_info: bool | None, beside: aside.Asked,
 ) -> int:  # fmt: skip
     if as_json and plain:
         raise click.UsageError("--json and --plain exclude each other")
@@ -64,6 +65,7 @@ def command(
         **{key: value for key, value in asdict(beside).items() if value},
         "guard": True if asked.guard else None,
         "unload": None if asked.unload is None else config.QUIESCENT if asked.unload else config.NEVER,
+        "debug_info": debug_info,
     }
     flags = {key: value for key, value in given.items() if value not in (None, ())}
     read = partial(config.load, Path.cwd(), dict(os.environ), flags, file=file.absolute() if file else None)
@@ -139,5 +141,6 @@ def wanted_of(found: config.Found) -> Options:
         busy=known.busy,
         restart=known.restart,
         restart_on=tuple(map(Path, known.restart_on)),
+        debug_info=known.debug_info,
         awaited=found.awaited,
     )

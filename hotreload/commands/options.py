@@ -81,6 +81,12 @@ def tell_stopped(finder: Finder, wanted: tuple[str, ...]) -> None:
         click.echo(f"host {pid} is stopped, by a signal or a debugger, and was left out: kill -CONT {pid}", err=True)
 
 
+def debug_info(function: Function) -> Function:
+    """``--debug-info/--no-debug-info``, handed on as ``debug_info``: None where neither is given."""
+    text = "Compare types by debug info (-g) where host and module describe none; on by default."
+    return click.option("--debug-info/--no-debug-info", default=None, help=text)(function)
+
+
 def as_json(text: str) -> Callable[[Function], Function]:
     """``--json``."""
     return click.option("--json", "as_json", is_flag=True, help=text)

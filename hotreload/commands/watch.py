@@ -48,6 +48,7 @@ class WithHost(click.Command):
     help="Where --build looks for changed sources; the current directory by default.",
 )
 @options.asked
+@options.debug_info
 @options.as_json("Print one object a line on standard output, and nothing else there.")
 @click.option("--plain", is_flag=True, help="Print timestamped lines instead of the dashboard.")
 @click.option("--no-existing", is_flag=True, help="Leave what was built before alone.")
@@ -58,14 +59,14 @@ class WithHost(click.Command):
 def command(
     context: click.Context, paths: tuple[Path, ...], wanted: tuple[str, ...], build: str | None,
     sources: tuple[Path, ...], as_json: bool, plain: bool, no_existing: bool, poll: bool, color: str,
-    asked: HostOptions, beside: aside.Asked,
+    asked: HostOptions, debug_info: bool | None, beside: aside.Asked,
 ) -> int:  # fmt: skip
     if as_json and plain:
         raise click.UsageError("--json and --plain exclude each other")
     dashboard = not as_json and not plain and options.interactive()
     session = Options(
         paths=paths, hosts=wanted, build=build, command=started(context), existing=not no_existing, poll=poll,
-        sources=sources, stay=dashboard, asked=asked,
+        sources=sources, stay=dashboard, asked=asked, debug_info=debug_info is not False,
     )  # fmt: skip
     return Runner(
         session, aside.around(reporter(as_json=as_json, dashboard=dashboard, color=color), lambda: beside)

@@ -18,6 +18,7 @@ from hotreload.history import Entry
 from hotreload.model import (
     OK,
     SAME,
+    Against,
     Comparison,
     EventKind,
     Failure,
@@ -289,12 +290,11 @@ def print_inspection(
     found: Manifest | Failure,
     layouts: Layouts | None,
     console: Console | None,
-    against: str | None = None,
-    compared: Comparison | None = None,
+    against: Against | None = None,
 ) -> None:
     """A module's manifest and layouts, or why it would be rejected; with ``against``, what of the layouts differs."""
     if console is None:
-        _dump(_inspection_object(path, found, layouts, against, compared))
+        _dump(_inspection_object(path, found, layouts, against))
     elif isinstance(found, Failure):
         console.print(Text(f"{found.code}: {clean(found.reason)}", style="bold red"), soft_wrap=True)
         for name in ("found", "expected", "fix"):
@@ -314,7 +314,7 @@ def print_inspection(
             told = [f"{name} ({found.unload})" if "UNLOAD" in name else name for name in found.exports]
             console.print(f"optional exports: {', '.join(told)}")
         if against is not None:
-            _print_comparison(against, layouts, compared, console)
+            _print_against(against, console)
         else:
             _print_layouts(layouts, found.migrations, console)
 
@@ -344,17 +344,29 @@ def _print_layouts(layouts: Layouts | None, migrations: Sequence[str], console: 
 _ARGUMENTS = ("state", "input", "output")
 
 
-def _print_comparison(against: str, layouts: Layouts | None, compared: Comparison | None, console: Console) -> None:
-    if compared is None:
-        who = "the module" if layouts is None else clean(against)
+def _print_against(against: Against, console: Console) -> None:
+    if against.described:
+        compared = against.described
+        both = f"{compared.types} types and {compared.slots} slots that both describe"
+        _print_comparison("layouts", against, compared, both, console)
+    elif against.debug_info is None:
+        who = "the module" if against.silent == "module" else clean(against.name)
         console.print(f"layouts: not compared, {who} describes none")
-        return
-    both = f"{compared.types} types and {compared.slots} slots that both describe"
+    if against.debug_info:
+        compared = against.debug_info
+        both = f"{compared.types} type{'s' * (compared.types != 1)} that both have"
+        _print_comparison("debug info", against, compared, both, console)
+    for name, reason in against.missing:
+        about = f"{clean(name)}: " if name else ""
+        console.print(f"debug info: not compared, {about}{clean(reason)}", soft_wrap=True)
+
+
+def _print_comparison(source: str, against: Against, compared: Comparison, both: str, console: Console) -> None:
     if not compared.rows:
-        console.print(f"layouts: equal to those of {clean(against)} ({both})", style="green")
+        console.print(f"{source}: equal to those of {clean(against.name)} ({both})", style="green")
         return
     verdict, style = ("E-LAYOUT: differ from", "bold red") if compared.refused else ("compatible with", "green")
-    console.print(f"layouts: {verdict} those of {clean(against)} ({both})", style=style)
+    console.print(f"{source}: {verdict} those of {clean(against.name)} ({both})", style=style)
     table = _table("", "NAME", "HOST", "MODULE", "")
     for line in comparison_lines(compared.rows):
         tone = "red" if line.refused else "green" if line.change else ""
@@ -363,7 +375,7 @@ def _print_comparison(against: str, layouts: Layouts | None, compared: Compariso
 
 
 def _inspection_object(
-    path: Path, found: Manifest | Failure, layouts: Layouts | None, against: str | None, compared: Comparison | None
+    path: Path, found: Manifest | Failure, layouts: Layouts | None, against: Against | None
 ) -> dict[str, Any]:
     if isinstance(found, Failure):
         texts = {"found": found.found, "expected": found.expected}
@@ -389,7 +401,7 @@ def _inspection_object(
         "unload": found.unload or None,
         "exports": list(found.exports),
         "warnings": list(found.warnings),
-        **({} if against is None else {"against": _comparison_object(against, compared)}),
+        **({} if against is None else {"against": _against_object(against)}),
     }
 
 
@@ -403,17 +415,21 @@ def _type_object(each: LayoutType) -> dict[str, Any]:
     return {"name": each.name, "kind": each.kind, "size": each.size, "align": each.align, "fields": fields}
 
 
-def _comparison_object(against: str, compared: Comparison | None) -> dict[str, Any]:
-    """``verdict``: ``equal``, ``compatible``, ``E-LAYOUT``, or ``not described`` by one of the two."""
-    if compared is None:
-        return {"name": against, "verdict": "not described", "rows": []}
-    verdict = "E-LAYOUT" if compared.refused else "compatible" if compared.rows else "equal"
+def _against_object(against: Against) -> dict[str, Any]:
+    """``verdict``: ``equal``, ``compatible``, ``E-LAYOUT``, or ``not described`` where nothing could be compared;
+    ``sources`` says by what, ``not_compared`` what was not, and why."""
+    compared = against.compared
+    rows = [row for each in compared for row in each.rows]
+    verdict = "E-LAYOUT" if against.refused else "compatible" if rows else "equal"
+    named = (("descriptions", against.described), ("debug info", against.debug_info))
     return {
-        "name": against,
-        "verdict": verdict,
-        "types": compared.types,
-        "slots": compared.slots,
-        "rows": [layout_row(row) for row in compared.rows],
+        "name": against.name,
+        "verdict": verdict if compared else "not described",
+        "sources": [name for name, each in named if each],
+        "types": sum(each.types for each in compared),
+        "slots": sum(each.slots for each in compared),
+        "rows": [layout_row(row) for row in rows],
+        "not_compared": [{"type": name, "reason": reason} for name, reason in against.missing],
     }
 
 

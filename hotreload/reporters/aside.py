@@ -24,7 +24,7 @@ from hotreload.history import KINDS, History
 from hotreload.meter import HostView
 from hotreload.model import EventKind, Record
 from hotreload.reporters.jsonl import as_object
-from hotreload.reporters.wording import changes, clean, failure_code, module_title, what
+from hotreload.reporters.wording import LOUD, changes, clean, failure_code, module_title, what
 from hotreload.session import State
 
 COMMAND_SECONDS = 10.0
@@ -215,7 +215,7 @@ def is_news(record: Record) -> bool:
     """Whether a person who looks elsewhere wants to know."""
     if record.kind is EventKind.BUILD:
         return bool(failure_code(record))
-    return record.kind in (EventKind.SWAP, EventKind.ROLLBACK, EventKind.REJECT, EventKind.CRASH)
+    return record.kind in LOUD or record.kind in (EventKind.SWAP, EventKind.ROLLBACK)
 
 
 class Bell(_Aside):

@@ -19,6 +19,7 @@ _STYLES = {
     EventKind.ROLLBACK: "yellow",
     EventKind.REJECT: "bold red",
     EventKind.CRASH: "bold red",
+    EventKind.LAYOUT: "bold yellow",
     EventKind.DETACH: "yellow",
     EventKind.SAME: "dim",
     EventKind.NOTE: "dim",

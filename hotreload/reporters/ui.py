@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from hotreload.meter import HostView
-from hotreload.model import Problem, SlotRecord
+from hotreload.model import EventKind, Problem, SlotRecord
 from hotreload.session import (
     Build,
     BuildPhase,
@@ -261,7 +261,8 @@ def _escape(ui: Ui, state: State) -> tuple[str, tuple[Ui, Command | None]] | Non
 
 
 def _roll_back(ui: Ui, state: State, view: HostView | None, rows: Sequence[int]) -> RollBack | None:
-    """The selected slot's module, or the newest commit while the user has selected nothing."""
+    """The selected slot's module; while the user has selected nothing, the one that is pinned because it differs from
+    its host, or the newest commit."""
     if view is None or not view.snapshot.alive:
         return None
     pid = view.snapshot.host.pid
@@ -271,6 +272,9 @@ def _roll_back(ui: Ui, state: State, view: HostView | None, rows: Sequence[int])
     slots: Sequence[SlotRecord] = view.snapshot.slots
     row = selected_row(view, ui, rows)
     if row is None or slots[row].symbol != ui.selected:
+        pinned = state.rejection
+        if pinned and pinned.kind is EventKind.LAYOUT and pinned.host and pinned.module and pinned.host.pid == pid:
+            return RollBack(pid, pinned.module.name)
         return RollBack(pid) if any(slot.module for slot in slots) else None
     module = slots[row].module
     return RollBack(pid, module.name) if module else None

@@ -32,6 +32,7 @@ from hotreload.reporters.screen import (
 from hotreload.reporters.sgr import runs as coloured
 from hotreload.reporters.ui import Sort, Ui, bindings, focus, ordered, press, problems_shown, selected_row
 from hotreload.reporters.wording import (
+    LOUD,
     call_times,
     change,
     changes,
@@ -71,6 +72,7 @@ _TONES = {
     EventKind.REJECT: "bad",
     EventKind.ROLLBACK: "warn",
     EventKind.CRASH: "bad",
+    EventKind.LAYOUT: "bad",
     EventKind.CALLED: "good",
     EventKind.SAME: "faint",
     EventKind.NOTE: "faint",
@@ -635,6 +637,8 @@ def _rejection_pane(scene: Scene, inner: int) -> Pane | None:
 
 
 def _verdict(record: Record) -> str:
+    if record.kind is EventKind.LAYOUT:
+        return "differs from its host"
     if record.kind is not EventKind.CRASH:
         return "rejected"
     return "hung" if record.code == "E-HANG" else "crashed"
@@ -655,7 +659,7 @@ def _rejection_lines(scene: Scene, rejection: Record, inner: int, fields: int = 
     else:
         lines += labelled("expected", rejection.expected, inner, "good", 8)
         lines += labelled("found", rejection.found, inner, "badly", 8)
-    lines += labelled("fix", rejection.fix, inner, "", 3)
+    lines += labelled("fix", _cure(rejection), inner, "", 3)
     if still := _still_runs(scene, rejection):
         lines += labelled("still", still, inner, "", 1)
     return lines
@@ -685,12 +689,17 @@ def _rejection_brief(rejection: Record, inner: int, rows: int) -> list[Line]:
     if len(lines) == 3 and rows < 4:
         texts = (clean(rejection.expected), clean(rejection.found))
         lines[1:] = [[("faint", "expected "), ("good", texts[0]), ("faint", ", found "), ("badly", texts[1])]]
-    return lines + labelled("fix", rejection.fix, inner, "", 1)
+    return lines + labelled("fix", _cure(rejection), inner, "", 1)
+
+
+def _cure(rejection: Record) -> str:
+    """What is done about it here, where a key does what elsewhere a command does."""
+    return "b rolls it back" if rejection.kind is EventKind.LAYOUT else rejection.fix
 
 
 def _still_runs(scene: Scene, rejection: Record) -> str:
     """Which code the slots of a rejected module go on with."""
-    if scene.view is None:
+    if scene.view is None or rejection.kind is EventKind.LAYOUT:
         return ""
     slots = [slot for slot in scene.view.snapshot.slots if _is_rejected(slot, rejection)]
     if not slots:
@@ -922,8 +931,7 @@ def _newest_event(record: Record, inner: int, several: bool, rows: int) -> list[
 
 def _event_start(record: Record, several: bool) -> list[Run]:
     """When, what kind, in which host, with which code."""
-    loud = record.kind in (EventKind.REJECT, EventKind.CRASH)
-    kind = record.kind.value.upper() if loud else record.kind.value
+    kind = record.kind.value.upper() if record.kind in LOUD else record.kind.value
     start: list[Run] = [("faint", clock(record.time) + "  "), (_tone(record), f"{kind:<9} ")]
     if several and record.host and record.kind not in (EventKind.ATTACH, EventKind.DETACH):
         start.append(("accent", f"{cut_middle(clean(record.host.name), 12)} {record.host.pid}  "))

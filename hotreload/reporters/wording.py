@@ -35,9 +35,13 @@ _PAST = {
     EventKind.CALLED: "called for the first time",
     EventKind.BLOCKED: "a grace period does not end",
     EventKind.BUDGET: "resident modules take more than their budget",
+    EventKind.LAYOUT: "runs, but has other types than its host",
     EventKind.BUILD: "build",
     EventKind.NOTE: "",
 }
+
+LOUD = frozenset({EventKind.REJECT, EventKind.CRASH, EventKind.LAYOUT})
+"""What somebody has to do something about."""
 
 
 def clean(text: str) -> str:
@@ -192,19 +196,21 @@ def step_times(record: Record) -> str:
 
 def outcome(record: Record) -> str:
     """What a refusal means for the running host."""
+    if record.kind is EventKind.LAYOUT:
+        return "it runs already"
     return "rolled back" if record.kind is EventKind.CRASH else "nothing was swapped"
 
 
 def one_line(record: Record) -> str:
     """Everything a record says, on one line, without its time."""
-    kind = record.kind.value.upper() if record.kind in (EventKind.REJECT, EventKind.CRASH) else record.kind.value
+    kind = record.kind.value.upper() if record.kind in LOUD else record.kind.value
     parts = [what(record)]
     if record.host and record.kind not in (EventKind.ATTACH, EventKind.DETACH):
         parts.append(f"in {host_title(record.host)}")
     if record.changes:
         parts.append(changes(record.changes))
     parts += [f"{name}: {clean(text)}" for name, text in _details(record) if text]
-    if record.kind in (EventKind.REJECT, EventKind.CRASH):
+    if record.kind in LOUD:
         parts.append(outcome(record))
     if spent := took(record):
         named = step_times(record)

@@ -16,7 +16,19 @@ import pytest
 
 from hotreload import __version__, commands, errors
 
-HEAVY = {"click", "rich", "watchdog", "cffi", "_cffi_backend", "tomli", "dataclasses", "typing", "inspect", "pathlib"}
+HEAVY = {
+    "elftools",
+    "click",
+    "rich",
+    "watchdog",
+    "cffi",
+    "_cffi_backend",
+    "tomli",
+    "dataclasses",
+    "typing",
+    "inspect",
+    "pathlib",
+}
 
 FAILURE = {"found": "1", "expected": "2", "fix": "build it again"}
 

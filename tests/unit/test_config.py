@@ -30,6 +30,7 @@ bell = true
 notify = true
 guard = true
 unload = "quiescent"
+debug_info = false
 [env]
 LEVEL = "3"
 """
@@ -58,6 +59,7 @@ def test_every_key() -> None:
         notify=True,
         guard=True,
         unload="quiescent",
+        debug_info=False,
     )
 
 

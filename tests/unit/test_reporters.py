@@ -220,7 +220,7 @@ def test_notes_are_for_people_only() -> None:
 def test_event_names_are_the_documented_ones() -> None:
     names = {as_object(Record(kind, NOW))["event"] for kind in EventKind if kind is not EventKind.NOTE}
     assert " ".join(sorted(map(str, names))) == (
-        "attach blocked budget build called candidate crash detach reject retire rollback same swap unload"
+        "attach blocked budget build called candidate crash detach layout reject retire rollback same swap unload"
     )
 
 

@@ -39,6 +39,7 @@ from hotreload.session import (
     ChildOutput,
     ChildStarted,
     Clear,
+    Differs,
     Dismiss,
     Finish,
     Flush,
@@ -713,6 +714,35 @@ def test_rolling_back_what_cannot_be() -> None:
     assert "nothing to take back" in world.state.records[-1].reason and world.state.rollbacks == 0
     world.send(HostLost(1, "exited"))
     assert world.send(RollBack(1), RollBack(99)) == []
+
+
+# ---- what is seen of the types after a swap ----
+
+UNLIKE = Failure("E-LAYOUT", "debug info: structs of the host differ", "found", "expected", "fix")
+
+
+def test_a_module_that_differs_is_told_and_pinned_with_the_way_back() -> None:
+    world = live(good(A, 1))
+    assert world.send(Differs(1, A, 1, UNLIKE)) == []
+    record = world.state.records[-1]
+    assert record.kind is EventKind.LAYOUT and record.code == "E-LAYOUT" and record is world.state.rejection
+    assert record.fix == "hotreload rollback a --host 1" and record.host == ONE
+    assert record.module is not None and (record.module.name, record.module.path) == ("a", str(A))
+    assert world.state.rejections == 0, "nothing was refused"
+    world.send(RolledBack(1, Outcome((report(Wanted(A, A, 1)),))))
+    assert world.state.rejection is None
+
+
+def test_what_does_not_run_any_more_is_not_told() -> None:
+    world = live(good(A, 1))
+    before = len(world.state.records)
+    world.send(Differs(1, A, 2, UNLIKE), Differs(1, B, 1, UNLIKE), Differs(9, A, 1, UNLIKE))
+    assert len(world.state.records) == before and world.state.rejection is None
+    world.send(RolledBack(1, Outcome((report(Wanted(A, A, 1)),))))
+    before = len(world.state.records)
+    world.send(Differs(1, A, 1, UNLIKE))
+    world.send(HostLost(1, "exited"), Differs(1, A, 1, UNLIKE))
+    assert [record.kind for record in world.state.records[before:]] == [EventKind.DETACH]
 
 
 # ---- what others do to a host ----

@@ -205,6 +205,14 @@ def test_a_layout_that_differs_is_a_table_of_fields() -> None:
     assert "E-LAYOUT" in text(rejected(rejection=refused), one(synth()), 60, 16)
 
 
+def test_a_module_that_differs_from_its_host_is_pinned_with_the_key_that_takes_it_back() -> None:
+    differs = replace(REJECTED, kind=EventKind.LAYOUT, code="E-LAYOUT", fix="hotreload rollback synth --host 1")
+    found = text(rejected(rejection=differs), one(synth()), 100, 40)
+    assert "differs from its host, it runs already" in found and "b rolls it back" in found
+    assert "hotreload rollback" not in found and "as before" not in found and "E-LAYOUT" in found
+    assert "b rolls it back" in text(rejected(rejection=differs), one(synth()), 60, 15)
+
+
 def test_a_rejection_without_a_module_or_details_is_still_a_panel() -> None:
     bare = Record(EventKind.REJECT, NOW, code="E-NOT-ELF", reason="not a shared library")
     assert "✗ build output rejected" in text(rejected(rejection=bare), one(synth()))

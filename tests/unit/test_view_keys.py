@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-from scenes import EFFECTS, HOST, NOW, SYNTH, attached, many, rejected, session, slot, synth, view
+from scenes import EFFECTS, HOST, NOW, REJECTED, SYNTH, attached, many, rejected, session, slot, synth, view
 
 from hotreload.meter import HostView
-from hotreload.model import Host
+from hotreload.model import EventKind, Host
 from hotreload.reporters.ui import Sort, Ui, bindings, focus, ordered, press, selected_row
 from hotreload.session import (
     Build,
@@ -86,6 +86,16 @@ def test_roll_back_is_of_the_selected_slot_s_module() -> None:
     assert sent("b", session(), ui=Ui(selected="fx.limiter")) is None
     # A selection that the filter hides is none.
     assert sent("b", session(), ui=Ui(selected="fx.limiter", filter="synth")) == RollBack(HOST.pid)
+
+
+def test_roll_back_is_of_the_module_that_is_pinned_because_it_differs() -> None:
+    differs = replace(REJECTED, kind=EventKind.LAYOUT, code="E-LAYOUT", host=HOST)
+    assert sent("b", session(rejection=differs)) == RollBack(HOST.pid, "synth")
+    assert offered(session(rejection=differs))["b"] == "roll back synth"
+    assert sent("b", session(rejection=differs), ui=Ui(selected="fx.reverb")) == RollBack(HOST.pid, "fx")
+    assert sent("b", session(rejection=REJECTED)) == RollBack(HOST.pid)
+    elsewhere = replace(differs, host=replace(HOST, pid=1))
+    assert sent("b", session(rejection=elsewhere)) == RollBack(HOST.pid)
 
 
 def test_roll_back_needs_a_host_and_a_module() -> None:
