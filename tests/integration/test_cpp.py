@@ -31,13 +31,19 @@ HOTRELOAD_MODULE("counter", FACTOR, hotreload::patch<add>("counter.add"), hotrel
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory, cc: str, cxx: str) -> Path:
-    directory = tmp_path_factory.mktemp("host")
-    objects = []
+def objects(tmp_path_factory: pytest.TempPathFactory, cc: str) -> list[Path]:
+    """The shim."""
+    directory = tmp_path_factory.mktemp("objects")
+    made = []
     for source in sorted((SHIM / "src").glob("*.c")):
-        objects.append(directory / f"{source.stem}.o")
-        subprocess.run([cc, "-O1", "-c", "-I", INCLUDE, source, "-o", objects[-1]], check=True)
-    program = directory / "host"
+        made.append(directory / f"{source.stem}.o")
+        subprocess.run([cc, "-O1", "-c", "-I", INCLUDE, source, "-o", made[-1]], check=True)
+    return made
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory, objects: list[Path], cxx: str) -> Path:
+    program = tmp_path_factory.mktemp("host") / "host"
     command = [cxx, *FLAGS, HERE / "host.cpp", *objects, "-o", program, "-lpthread", "-ldl"]
     subprocess.run(command, check=True)
     return program
@@ -113,3 +119,57 @@ def test_a_host_in_cpp(
     steps = {after - before for before, after in zip(ticks.sums, ticks.sums[1:], strict=False)}
     assert steps == {1, 10, 100, 1000} and len(ticks.names) == 1, "its state, a std::string too, was never lost"
     assert "threw: a hundred is too much" in errors
+
+
+GUARDED = """
+#include <hotreload/hotreload.hpp>
+#include <cstdio>
+struct Counter { int64_t total; uint32_t calls; };
+static int64_t add(Counter &counter, int64_t amount) {
+    counter.calls++;
+    return counter.total += amount;
+}
+static hotreload::slot<int64_t(Counter &, int64_t)> counter_add("counter.add", hotreload::function<add>);
+int main(int, char **arguments) {
+    try {
+        counter_add.guard_state();
+    } catch (const hotreload::error &error) {
+        std::printf("%s\\n", error.code().c_str());
+    }
+    counter_add.declare();
+    counter_add.guard_state();
+    hr_options options{};
+    options.flags = HR_OPTION_GUARD;
+    Counter counter{};
+    if (hr_set_options(&options) != HR_OK || counter_add(counter, 5) != 5) return 1;
+    if (hr_load(nullptr, arguments[1], nullptr) != HR_OK) return 2;
+    const int64_t total = counter_add(counter, 2);
+    std::printf("%d %d %u\\n", int(total), int(counter.total), counter.calls);
+}
+"""
+CRASHING = """
+#include <hotreload/hotreload.hpp>
+struct Counter { int64_t total; uint32_t calls; };
+static int64_t add(Counter &counter, int64_t amount) {
+    counter = {-amount, 99};
+    volatile int *volatile nowhere = nullptr;
+    *nowhere = 1;
+    return -1;
+}
+HOTRELOAD_MODULE("counter", 1, hotreload::patch<add>("counter.add"))
+"""
+
+
+def test_a_crash_leaves_the_calls_own_state_as_it_was(
+    cxx: str, objects: list[Path], environment: dict[str, str], tmp_path: Path
+) -> None:
+    """The guard's copy, told of by the typed slot: the fallback answers the very same call, on the state of before."""
+    tmp_path.chmod(0o755)
+    for name, source in (("host", GUARDED), ("module", CRASHING)):
+        (tmp_path / f"{name}.cpp").write_text(source)
+    program, module = tmp_path / "host", tmp_path / "module.so"
+    subprocess.run([cxx, *FLAGS, tmp_path / "host.cpp", *objects, "-o", program, "-lpthread", "-ldl"], check=True)
+    subprocess.run([cxx, *FLAGS, *MODULE_FLAGS, tmp_path / "module.cpp", "-o", module], check=True)
+    module.chmod(0o755)
+    done = subprocess.run([program, module], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["E-NO-SLOT", "7 7 2"]

@@ -280,6 +280,36 @@ template <class Signature> class slot {
 #endif
     }
 
+#endif
+
+#ifndef HOTRELOAD_OFF
+    /* Tells the guard that nobody else uses a call's state while it lasts: it is copied before each guarded call, and
+     * restored when that crashes or hangs. After declare. Copied byte by byte: a trivially copyable state that owns
+     * nothing through pointers. HR_E_NO_SLOT, HR_E_USAGE, HR_E_MEMORY: see hr_guard_state. */
+    hr_status try_guard_state() noexcept {
+        using State = typename shape::state;
+        static_assert(!std::is_void_v<State>, "this slot has no state");
+        if constexpr (!std::is_void_v<State>) {
+            static_assert(std::is_trivially_copyable_v<State>, "only a trivially copyable state can be restored");
+            static_assert(sizeof(State) <= HR_GUARD_STATE_MAX, "the state is larger than what the guard copies");
+            return hr_guard_state(&raw_, static_cast<uint32_t>(sizeof(State)));
+        }
+    }
+#else
+    hr_status try_guard_state() noexcept { return HR_OK; }
+#endif
+
+#if defined(__cpp_exceptions)
+    /* The same; throws hotreload::error. */
+    void guard_state() {
+        const hr_status found = try_guard_state();
+#ifndef HOTRELOAD_OFF
+        if (found != HR_OK) throw error(found);
+#else
+        (void)found;
+#endif
+    }
+
     /* Throws hotreload::call_failed when the status is not 0, unless the slot's functions return a status. */
     template <class... Arguments> auto operator()(Arguments &&...arguments) {
         return result(detail::slot_call{&raw_}, arguments...);

@@ -23,6 +23,7 @@ static inline hr_status hr_off_ok(void) { return HR_OK; }
 static inline int hr_off_zero(void) { return 0; }
 #define hr_declare(runtime, slot) ((void)(runtime), (void)(slot), hr_off_ok())
 #define hr_declare_layout(runtime, layout, failure) ((void)(runtime), (void)(layout), (void)(failure), hr_off_ok())
+#define hr_guard_state(slot, size) ((void)(slot), (void)(size), hr_off_ok())
 #define hr_state_register(runtime, state) ((void)(runtime), (void)(state), hr_off_ok())
 #define hr_state_unregister(runtime, state) ((void)(runtime), (void)(state))
 #define hr_serve(runtime, name, flags, failure)                                                                        \

@@ -3,12 +3,15 @@
 use std::ffi::{c_char, c_int, c_void, CStr, CString};
 use std::path::Path;
 
-/// `hb_state`.
-#[repr(C)]
-pub struct State {
-    pub total: i64,
-    pub guard: i64,
-    apart: [u8; 112],
+hotreload::layout! {
+    /// `hb_state`, described as in C; peers that compare no layouts do not look at it.
+    #[derive(Clone, Copy)]
+    #[layout(name = "hb_state")]
+    pub struct State {
+        pub total: i64,
+        pub guard: i64,
+        apart: [c_char; 112],
+    }
 }
 
 #[repr(C)]
