@@ -150,10 +150,11 @@ static void drop(void) {
     holder = 0;
 }
 
+/* With what is no address: of so many random words some would seem to point into any module. */
 static void fill(size_t mib) {
     size_t size = mib << 20;
     uint64_t *block = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    for (size_t i = 0; block != MAP_FAILED && i < size / sizeof *block; i++) block[i] = i * UINT64_C(0x9E3779B97F4A7C15) >> 20;
+    for (size_t i = 0; block != MAP_FAILED && i < size / sizeof *block; i++) block[i] = i * UINT64_C(0x9E3779B97F4A7C15) | UINT64_C(1) << 62;
 }
 
 static long resident_kib(void) {
