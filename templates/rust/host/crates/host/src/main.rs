@@ -12,7 +12,7 @@ fn tick(state: &mut State, (): &(), done: &mut Tick) -> i32 {
     0
 }
 
-static TICK: Slot<State, (), Tick> = Slot::new(c"@NAME@.tick", tick);
+static TICK: Slot<State, (), Tick> = Slot::new(c"@NAME@.tick", tick).described();
 
 fn main() -> Result<(), hotreload::Error> {
     TICK.declare()?;

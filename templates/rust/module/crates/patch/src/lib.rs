@@ -12,7 +12,7 @@ fn tick(state: &mut State, (): &(), done: &mut Tick) -> i32 {
 }
 
 // The number is yours to choose; hotreload counts the versions of each slot by itself.
-hotreload::patch_module!("@NAME@", 1, [("@NAME@.tick", tick)]);
+hotreload::patch_module!("@NAME@", 1, [described("@NAME@.tick", tick)]);
 
 #[cfg(test)]
 mod tests {
