@@ -15,6 +15,17 @@ sys.path.insert(0, str(Path(__file__).parent / "fuzz"))
 
 import corpus
 
+from hotreload import native
+
+NOT_OF_BYTES = {
+    *("E-MEMORY", "E-LIMIT"),  # of the machine: test_faults
+    *("E-CRASH", "E-HANG", "E-TRIAL", "E-SAFE-POINT"),  # of running code and of the host's own doing
+    *("E-USAGE", "E-DUPLICATE", "E-NO-SLOT"),  # of the library's caller
+    *("E-NO-HOST", "E-HOST-GONE"),  # of the tool, which finds hosts
+    "E-UNKNOWN",  # a number that is no status
+}
+"""Codes that no module, message or black box can lead to."""
+
 
 @pytest.fixture(scope="module")
 def shim(tmp_path_factory: pytest.TempPathFactory) -> cbuild.Shim:
@@ -49,6 +60,12 @@ def closed_files() -> None:
 
 def reached(told: dict[str, list[str]]) -> set[str]:
     return {code for answers in told.values() for code in answers}
+
+
+def test_every_code_that_bytes_can_lead_to_is_among_them() -> None:
+    everything = {native.ffi.string(native.lib.hr_status_code(n)).decode() for n in range(native.STATUS_NUMBERS)}
+    inputs = corpus.PREFLIGHT_CODES | corpus.WIRE_CODES | corpus.BOX_CODES
+    assert everything - inputs == NOT_OF_BYTES
 
 
 def test_preflight(shim: cbuild.Shim, tmp_path: Path) -> None:
