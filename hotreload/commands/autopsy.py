@@ -24,7 +24,7 @@ Without a PID, of the host that was started last. Those of the last five that di
 @click.option(
     "--core", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Its core file, if it is not found."
 )
-@options.as_json("Print one object.")
+@options.as_json("Print one object.", schema="autopsy")
 @options.color
 def command(pid: int | None, core: Path | None, as_json: bool, color: str) -> None:
     kept = native.remains()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import click
 
 from hotreload import sources
-from hotreload.commands import COMMANDS
+from hotreload.commands import COMMANDS, options
 
 
 def _libs(shim: sources.Shim, asked: tuple[str, ...]) -> list[str]:
@@ -64,7 +64,7 @@ C++ hosts take --libs: their compiler would read --sources as C++.
 
 @click.command(name="config", help=HELP)
 @_with_answers
-@click.option("--json", "as_json", is_flag=True, help="Print an object of lists; all of them when none is named.")
+@options.as_json("Print an object of lists; all of them when none is named.", schema="config")
 @click.pass_context
 def command(context: click.Context, as_json: bool) -> int:
     asked = tuple(context.meta.get(__name__, ()))

@@ -21,7 +21,7 @@ something keeps hotreload from working; what only slows it down, or will be refu
 
 @click.command(name="doctor", help=HELP)
 @click.argument("directories", nargs=-1, metavar="[DIRECTORY]...", type=click.Path(path_type=Path))
-@options.as_json("Print a list of objects.")
+@options.as_json("Print a list of objects.", schema="doctor")
 @options.color
 def command(directories: tuple[Path, ...], as_json: bool, color: str) -> int:
     checks = list(doctor.examine(__version__, directories or (Path.cwd(),)))

@@ -15,7 +15,7 @@ from hotreload.reporters.pages import print_code, print_codes
     help=COMMANDS["explain"] + "\n\nCODE is what every refusal shows: E-ABI, or just abi. Without it: all codes.",
 )
 @click.argument("code", required=False, shell_complete=complete.codes)
-@options.as_json("Print an object, or a list of them.")
+@options.as_json("Print an object, or a list of them.", schema="explain")
 @options.color
 def command(code: str | None, as_json: bool, color: str) -> int:
     console = None if as_json else options.console(color)

@@ -25,7 +25,7 @@ of the newest 64 modules are kept: `hotreload rollback --to` brings them back. M
 @click.option("--all", "everything", is_flag=True, help="Show the entries of all projects.")
 @click.option("-n", "--number", "most", type=click.IntRange(0), default=SHOWN, show_default=True, metavar="N",
               help="Show the newest N; 0 for all.")  # fmt: skip
-@options.as_json("Print a list of objects.")
+@options.as_json("Print a list of objects.", schema="history")
 @options.color
 def command(module: str | None, everything: bool, most: int, as_json: bool, color: str) -> int:
     entries = History().entries()

@@ -21,7 +21,7 @@ from hotreload.type_cache import TypeCache, user_directory
 @click.command(name="inspect", help=COMMANDS["inspect"] + "\n\nExits with 3 when a host would reject it.")
 @click.argument("module", type=click.Path(path_type=Path))
 @click.option("--against", metavar="HOST|FILE", help="Compare its types with those of a host, a program or a module.")
-@options.as_json("Print one object.")
+@options.as_json("Print one object.", schema="inspect")
 @options.color
 def command(module: Path, against: str | None, as_json: bool, color: str) -> int:
     found = native.settled(module) or native.inspect(module)

@@ -87,9 +87,22 @@ def debug_info(function: Function) -> Function:
     return click.option("--debug-info/--no-debug-info", default=None, help=text)(function)
 
 
-def as_json(text: str) -> Callable[[Function], Function]:
-    """``--json``."""
-    return click.option("--json", "as_json", is_flag=True, help=text)
+def as_json(text: str, schema: str = "") -> Callable[[Function], Function]:
+    """``--json``; with ``schema``, the name of what it prints in the published schemas, also ``--schema``."""
+    option = click.option("--json", "as_json", is_flag=True, help=text)
+    if not schema:
+        return option
+
+    def show(context: click.Context, _: click.Parameter, asked: bool) -> None:
+        if asked:
+            from hotreload.reporters.jsonl import answer_schema
+
+            click.echo(answer_schema(schema))
+            context.exit()
+
+    text = "Print the JSON schema of what --json prints, and exit."
+    published = click.option("--schema", is_flag=True, is_eager=True, expose_value=False, callback=show, help=text)
+    return lambda function: option(published(function))
 
 
 def color(function: Function) -> Function:

@@ -13,7 +13,7 @@ from hotreload.reporters.answers import print_hosts
 
 @click.command(name="ps", help=COMMANDS["ps"])
 @options.host
-@options.as_json("Print a list of objects.")
+@options.as_json("Print a list of objects.", schema="ps")
 @options.color
 def command(wanted: tuple[str, ...], as_json: bool, color: str) -> int:
     # Without a name, none at all is an answer too.

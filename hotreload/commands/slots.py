@@ -17,7 +17,7 @@ from hotreload.reporters.answers import print_slots
 @click.command(name="slots", help=COMMANDS["slots"] + "\n\nSYMBOL is a slot's; all of them without it.")
 @click.argument("symbols", nargs=-1, metavar="[SYMBOL]...", shell_complete=complete.slots)
 @options.host
-@options.as_json("Print a list with one object for each host.")
+@options.as_json("Print a list with one object for each host.", schema="slots")
 @options.color
 def command(symbols: tuple[str, ...], wanted: tuple[str, ...], as_json: bool, color: str) -> int:
     finder = Finder()

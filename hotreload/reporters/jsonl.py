@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # the session takes its time to import, and one-shot commands
     from hotreload.session import State
 
 SCHEMA = Path(__file__).resolve().parent.parent / "schema" / "event.json"
+ANSWERS = SCHEMA.with_name("answers.json")
 """What every line keeps to."""
 
 
@@ -81,6 +82,14 @@ def _problem(problem: Problem) -> dict[str, Any]:
 def schema_text() -> str:
     """The JSON schema of `as_object`'s results."""
     return SCHEMA.read_text(encoding="utf-8")
+
+
+def answer_schema(command: str) -> str:
+    """The JSON schema of what a command that prints no events prints with ``--json``, and of its errors."""
+    whole = json.loads(ANSWERS.read_text(encoding="utf-8"))
+    parts = whole.pop("$defs")
+    shared = {name: parts[name] for name in ("error", "side")}
+    return json.dumps({**whole, "$id": f"{whole['$id']}:{command}", **parts[command], "$defs": shared}, indent=2)
 
 
 def layout_row(row: LayoutRow) -> dict[str, Any]:

@@ -252,6 +252,26 @@ def event_schema() -> Any:
     return Draft202012Validator(schema)
 
 
+@functools.cache
+def answer_schemas() -> dict[str, Any]:
+    """By command a validator of the published schema of what it prints with ``--json``, and of ``error``; as strict."""
+    whole = json.loads((ROOT / "hotreload" / "schema" / "answers.json").read_text(encoding="utf-8"))
+    parts = whole["$defs"]
+    found = {}
+    for name in parts.keys() - {"side"}:
+        schema = {**parts[name], "$defs": {"side": parts["side"]}}
+        Draft202012Validator.check_schema(schema)
+        strict(schema)
+        found[name] = Draft202012Validator(schema)
+    return found
+
+
+def check_answer(name: str, answer: Json | list[Json]) -> None:
+    """Asserts that an answer keeps to the published schema (hotreload/schema/answers.json)."""
+    faults = [f"{fault.json_path}: {fault.message}" for fault in answer_schemas()[name].iter_errors(answer)]
+    assert not faults, f"{answer} is not what the schema says: {faults}"
+
+
 def strict(schema: Any) -> None:
     """Closes every object of a schema that names its properties."""
     for value in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
