@@ -264,7 +264,12 @@ static bool send_welcome(hr_client *client, const hr_message *request, bool with
     attached->cmsg_type = SCM_RIGHTS;
     attached->cmsg_len = CMSG_LEN(sizeof(int));
     memcpy(CMSG_DATA(attached), &hr.box_fd, sizeof(int));
-    return sendmsg(client->fd, &envelope, MSG_NOSIGNAL) == (ssize_t)sizeof message;
+    ssize_t n;
+    do n = sendmsg(client->fd, &envelope, MSG_NOSIGNAL);
+    while (n < 0 && errno == EINTR);
+    if (n <= 0) return false;
+    skip(&envelope, (size_t)n); /* the descriptor has gone with the first byte */
+    return send_parts(client->fd, envelope.msg_iov, (uint32_t)envelope.msg_iovlen);
 }
 
 /* ---- requests ---- */

@@ -57,7 +57,7 @@ static const test_fault faults[] = {
     {"chmod", FAIL, EPERM},           {"eventfd", FAIL, EMFILE},       {"pthread_create", FAIL, EAGAIN},
     {"pthread_key_create", FAIL, EAGAIN}, {"dlopen", FAIL, 0},         {"accept4", FAIL, EMFILE},
     {"accept4", INTERRUPT, 0},        {"recv", SHORT, 0},              {"recv", INTERRUPT, 0},
-    {"send", SHORT, 0},               {"send", INTERRUPT, 0},          {"poll", INTERRUPT, 0},
+    {"sendmsg", SHORT, 0},            {"sendmsg", INTERRUPT, 0},       {"poll", INTERRUPT, 0},
 };
 
 /* The fault that is armed: in this process, for the threads of the shim and of the host alike. */
@@ -202,10 +202,15 @@ WRAPPED(ssize_t, recv, (int fd, void *to, size_t size, int flags)) {
     if (fault && fault->way != SHORT) return failed(fault);
     return __real_recv(fd, to, fault && size ? 1 : size, flags);
 }
-WRAPPED(ssize_t, send, (int fd, const void *from, size_t size, int flags)) {
-    const test_fault *fault = due("send");
-    if (fault && fault->way != SHORT) return failed(fault);
-    return __real_send(fd, from, fault && size ? 1 : size, flags);
+WRAPPED(ssize_t, sendmsg, (int fd, const struct msghdr *message, int flags)) {
+    const test_fault *fault = due("sendmsg");
+    if (fault == NULL) return __real_sendmsg(fd, message, flags);
+    if (fault->way != SHORT) return failed(fault);
+    struct iovec first = {message->msg_iov->iov_base, 1};
+    struct msghdr less = *message;
+    less.msg_iov = &first;
+    less.msg_iovlen = 1;
+    return __real_sendmsg(fd, &less, flags);
 }
 WRAPPED(int, poll, (struct pollfd * waits, unsigned long count, int timeout)) {
     const test_fault *fault = due("poll");
@@ -355,7 +360,7 @@ static void send_request(int fd) {
         char path[HR_PATH_SIZE];
     } request = {.head = {HR_WIRE_MAGIC, HR_WIRE_VERSION, HR_MSG_LOAD, sizeof request - sizeof(hr_message), 1}, .count = 1};
     snprintf(request.path, sizeof request.path, "%s", module("two"));
-    CHECK(__real_send(fd, &request, sizeof request, MSG_NOSIGNAL) == (ssize_t)sizeof request);
+    CHECK(send(fd, &request, sizeof request, MSG_NOSIGNAL) == (ssize_t)sizeof request);
 }
 
 /* By a connection of its own. What the host drops for want of memory is asked again by a tool that connects anew. */

@@ -12,7 +12,7 @@ import pytest
 
 SOURCE = Path(__file__).with_name("faults.c")
 DEEDS = ("start", "load", "roll back", "request")
-FAULTS = ("open", "mmap", "malloc", "calloc", "pthread_create", "pread", "pwrite", "recv", "send", "poll")
+FAULTS = ("open", "mmap", "malloc", "calloc", "pthread_create", "pread", "pwrite", "recv", "sendmsg", "poll")
 
 
 @pytest.fixture(scope="module")
