@@ -585,14 +585,18 @@ class Runner:
             answered = 0.0
             late: Sequence[Asked] = ()
             try:
-                refused, late = self._examiner.examine(transaction, links, told) if examined else ({}, [])
+                refused: dict[int, Outcome] = {}
+                with suppress(Exception):  # of a host or reader that has just died: no reason to wait
+                    if examined:
+                        refused, late = self._examiner.examine(transaction, links, told)
                 concluded = refused or conclude(transaction, links, begun or begin(transaction, links))
                 answered = time.time()
                 for pid, outcome in concluded.items():
                     outcomes[pid] = self._copies.keep(transaction.offers[pid], outcome)
             finally:  # whatever went wrong, the session must not wait for ever
                 self.send(session.Offered(transaction.number, outcomes, answered))
-            self._examiner.follow(late, outcomes)
+            with suppress(Exception):  # the next transaction needs this thread
+                self._examiner.follow(late, outcomes)
 
         self._give(job)
         self._offered = True
