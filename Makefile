@@ -90,7 +90,7 @@ bench-baseline: ## Renew the instruction counts that the tests compare with (wan
 sanitize: ## Run the native tests under ThreadSanitizer, AddressSanitizer and UBSan
 	bash tests/native/sanitize.sh
 
-fuzz: $(INSTALLED) ## Fuzz preflight, the wire and the black box, SECONDS=60 each, then MUTATIONS=200000 modules (wants clang)
+fuzz: $(INSTALLED) ## Fuzz preflight, layouts, the wire and the black box, SECONDS=60 each, then MUTATIONS=200000 modules (wants clang)
 	$(BIN)/python tests/native/fuzz/run.py --seconds $(SECONDS)
 	MUTATIONS=$(MUTATIONS) $(BIN)/python -m pytest tests/native -k mutation $(PYTEST_ARGS)
 

@@ -64,12 +64,19 @@ def reached(told: dict[str, list[str]]) -> set[str]:
 
 def test_every_code_that_bytes_can_lead_to_is_among_them() -> None:
     everything = {native.ffi.string(native.lib.hr_status_code(n)).decode() for n in range(native.STATUS_NUMBERS)}
-    inputs = corpus.PREFLIGHT_CODES | corpus.WIRE_CODES | corpus.BOX_CODES
+    inputs = corpus.PREFLIGHT_CODES | corpus.LAYOUT_CODES | corpus.WIRE_CODES | corpus.BOX_CODES
     assert everything - inputs == NOT_OF_BYTES
 
 
 def test_preflight(shim: cbuild.Shim, tmp_path: Path) -> None:
     assert reached(codes(shim, "preflight", corpus.modules(tmp_path / "m"), tmp_path)) == corpus.PREFLIGHT_CODES
+
+
+def test_layout(shim: cbuild.Shim, tmp_path: Path) -> None:
+    told = codes(shim, "layout", corpus.layouts(tmp_path / "m"), tmp_path)
+    assert reached(told) == corpus.LAYOUT_CODES, told
+    assert told["same"] == ["ok", "ok"] and told["different"] == ["E-LAYOUT", "E-LAYOUT"]
+    assert told["grown"] == ["ok", "ok"], "into a reserve a struct may grow, and shrink back"
 
 
 def test_wire(shim: cbuild.Shim, tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 import cbuild
 from preflight_lib import PT_DYNAMIC, Elf
 
+from hotreload import native
 from hotreload._shim import ffi, lib
+from hotreload.model import Manifest
 
 SMALL = ("-nostdlib", "-Wl,-z,noseparate-code", "-Wl,-z,max-page-size=4096", "-Wl,--hash-style=gnu", "-s")
 """Without libc and padding: what is mutated are tables, not empty pages."""
@@ -21,6 +23,7 @@ WIRE_CODES = PREFLIGHT_CODES | {
     *("E-NO-PREVIOUS", "E-ABORTED", "E-LAYOUT", "E-MIGRATE"),
 }
 BOX_CODES = frozenset(("ok", "E-PROTOCOL"))
+LAYOUT_CODES = frozenset(("ok", "E-LAYOUT", "E-PROTOCOL", "E-ABI"))
 
 
 def module(directory: Path, name: str, *, returns: int = 0, flags: Sequence[str] = SMALL, **parts: str) -> Path:
@@ -55,6 +58,9 @@ HR_MODULE_LAYOUT(HR_TYPE(Point), HR_TAKES("m.one", Shape, int, hr_unchecked))
 HR_MODULE_MIGRATIONS(HR_MIGRATION("Shape", &before, 0, forth))
 """
 """Everything that HOTPATCH_LAYOUT_V1 and HOTPATCH_MIGRATE_V1 can hold."""
+
+GROWN = DESCRIBED.replace("spare, hr_reserve, [24])", "id, int64_t) F(Shape, spare, hr_reserve, [16])")
+"""The same, and Shape has grown into its reserve."""
 
 DIFFERENT = """
 #define POINT_FIELDS(F) F(Point, x, double) F(Point, y, double)
@@ -112,6 +118,33 @@ def _no_dynamic(elf: Elf) -> bytes:
     for header in elf.segments(PT_DYNAMIC):
         elf.set_segment(header, "type", 0)
     return bytes(elf)
+
+
+def layouts(directory: Path) -> Mapping[str, bytes]:
+    """Two descriptions, a host's and a module's, by name."""
+    directory.mkdir(parents=True, exist_ok=True)
+    everything = _layout(module(directory, "all", extra=DESCRIBED))
+    grown = _layout(module(directory, "grown", extra=GROWN))
+    other = _layout(module(directory, "other", extra=DIFFERENT))
+    magic = bytes([other[0] ^ 1]) + other[1:]
+    return {
+        "same": _pair(everything, everything),
+        "grown": _pair(everything, grown),
+        "different": _pair(everything, other),
+        "cut": _pair(everything[: len(everything) // 2], other),
+        "magic": _pair(everything, magic),
+        "nothing": _pair(b"", b""),
+    }
+
+
+def _layout(path: Path) -> bytes:
+    manifest = native.inspect(path)
+    assert isinstance(manifest, Manifest) and manifest.layout, manifest
+    return manifest.layout
+
+
+def _pair(host: bytes, module: bytes) -> bytes:
+    return len(host).to_bytes(4, "little") + host + module
 
 
 def message(
