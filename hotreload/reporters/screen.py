@@ -146,6 +146,31 @@ def fit(line: Iterable[Run], width: int) -> list[Run]:
     return [*fitted, (style, "…" + " " * room)] if width > 0 else []
 
 
+def fold(line: Iterable[Run], width: int, most: int) -> list[Line]:
+    """The styled line in lines of at most ``width`` cells, broken at blanks where there are any; what is left after
+    ``most`` lines ends in an ellipsis."""
+    rest = list(line)
+    lines: list[Line] = []
+    while cells(rest) > width > 1 and len(lines) < most - 1:
+        head = _head("".join(text for _, text in rest), width + 1)
+        end = head.rstrip().rfind(" ") if len(head.rstrip()) == len(head) else len(head.rstrip())
+        first, rest = _split(rest, end if end > 0 else len(head) - 1)
+        lines.append(first)
+        rest = _split(rest, 1)[1] if rest[0][1].startswith(" ") else rest
+    return [*lines, fit(rest, width) if cells(rest) > width else rest]
+
+
+def _split(line: Sequence[Run], at: int) -> tuple[list[Run], list[Run]]:
+    """The first ``at`` characters, and the rest."""
+    head: list[Run] = []
+    tail: list[Run] = []
+    for style, text in line:
+        head += [(style, text[:at])] if at > 0 else []
+        tail += [(style, text[at:])] if at < len(text) else []
+        at = max(0, at - len(text))
+    return head, tail
+
+
 def spread(start: Iterable[Run], end: Iterable[Run], width: int, fill: Run = ("", " ")) -> list[Run]:
     """``start`` flush left and ``end`` flush right; ``start`` gives way when both do not fit."""
     tail = list(end)

@@ -6,12 +6,14 @@ Only what is visible is turned into text, so a host with thousands of slots cost
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
+from pathlib import Path
 
 from hotreload.meter import BUCKETS, HostView
-from hotreload.model import Change, EventKind, LayoutRow, Module, Record, SlotRecord, SlotState, WatchMode
+from hotreload.model import Change, EventKind, LayoutRow, Module, Problem, Record, SlotRecord, SlotState, WatchMode
 from hotreload.reporters.layouts import comparison_lines
 from hotreload.reporters.panes import LABEL, Pane, label, labelled, rule, share
 from hotreload.reporters.screen import (
@@ -23,6 +25,7 @@ from hotreload.reporters.screen import (
     cut_middle,
     cut_start,
     fit,
+    fold,
     left,
     right,
     spread,
@@ -192,6 +195,10 @@ def _tiny_facts(scene: Scene, width: int, height: int) -> list[Line]:
     if state.rejection:
         code = failure_code(state.rejection) or "REJECTED"
         lines.append([("bad", f"✗ {code} "), ("", _rejected_name(state.rejection))])
+    if state.build and state.build.phase is BuildPhase.FAILED and state.build.problems:
+        problem = problems_shown(scene.ui, state.build)[0]
+        place = f"{Path(problem.path).name}:{problem.line} " if problem.path else ""
+        lines.append([("bad", f"✗ {place}"), ("", clean(problem.message))])
     lines.append(_tiny_status(scene))
     if scene.view and scene.selected is not None:
         slot = scene.view.snapshot.slots[scene.selected]
@@ -254,7 +261,8 @@ def _header(scene: Scene, width: int, brief: bool = False) -> list[Line]:
     if brief and scene.view is not None:
         lines.append(_runs(scene, width))
         build = scene.state.build
-        if build and build.phase in (BuildPhase.RUNNING, BuildPhase.FAILED):
+        # The pane of compile errors says in its title that the build has failed.
+        if build and (build.phase is BuildPhase.RUNNING or (build.phase is BuildPhase.FAILED and not build.problems)):
             lines.append([label("build"), *_build_state(build, scene.now, named=False)])
         return lines
     build_runs = _build_state(scene.state.build, scene.now, named=width >= 90)
@@ -487,16 +495,32 @@ def _slot_pane(scene: Scene, inner: int) -> Pane:
 
 
 def _no_host(scene: Scene, inner: int) -> list[Line]:
-    texts = [
-        "Waiting for a host. A running one is found by itself, and a new one as soon as it starts.",
-        "A host is a program that declares slots and calls hr_serve(). To start one from here:",
-        "    hotreload watch PATH -- ./program",
-    ]
+    texts = _awaited(scene.state)
     lines: list[Line] = []
     for text in texts:
         parts = [text] if text.startswith(" ") else wrap(text, inner, 3)
         lines += [[("faint" if lines else "strong", part)] for part in parts]
     return lines
+
+
+def _awaited(state: State) -> list[str]:
+    """What is waited for, and what can be done about it."""
+    child, build = state.child, state.build
+    if child is None:
+        return [
+            "Waiting for a host. A running one is found by itself, and a new one as soon as it starts.",
+            "A host is a program that declares slots and calls hr_serve(). To start one from here:",
+            "    hotreload watch PATH -- ./program, or host in hotreload.toml",
+        ]
+    command = clean(" ".join(child.command))
+    if child.exit_code is not None:
+        ended = f"{command} {_exit(child.exit_code)}; its last words are below."
+        return [ended, *["h starts it again."] * state.restart]
+    if child.pid:
+        return [f"{command} runs, and has not called hr_serve() yet."]
+    if build and build.phase is BuildPhase.FAILED:
+        return [f"{command} starts after the first good build."]
+    return [f"{command} starts when it is built."]
 
 
 def _table(scene: Scene, view: HostView, inner: int, height: int) -> list[Line]:
@@ -722,16 +746,35 @@ def _build_pane(scene: Scene, inner: int) -> Pane | None:
     title: list[Run] = [("title", "build "), *_build_state(build, scene.now, named=True)]
     note: list[Run] = [("", "running code is unchanged")] if failed else []
     # What the compilers objected to comes first; the rest of the output where none of it was recognised.
-    told = [line for problem in problems_shown(scene.ui, build) for line in problem.lines] if failed else []
+    told = _told(problems_shown(scene.ui, build), inner) if failed else []
     if told:
         title = [("bad", f"✗ {_tally_of(build)}"), ("faint", f"  {clock(build.started + build.seconds)}")]
 
     def draw(rows: int) -> list[Line]:
-        lines = told or (_from_first_error(build.lines, rows) if failed else build.lines[-rows:])
-        return [_build_line(line) for line in lines[:rows]] or [[("faint", "no output")]]
+        lines = _from_first_error(build.lines, rows) if failed else build.lines[-rows:]
+        return told[:rows] or [_build_line(line) for line in lines[:rows]] or [[("faint", "no output")]]
 
     height = max(2, len(told or build.lines))
-    return Pane(title, note if inner >= 70 else [], 2, 2, min(8, height), min(14, height), draw, tone)
+    # An error with its excerpt is what one waits for: before events, and on the smallest screens before the slots.
+    rank, least = (-1, min(_ERROR_ROWS, height)) if told else (2, 2)
+    return Pane(title, note if inner >= 70 else [], rank, least, min(8, height), min(14, height), draw, tone)
+
+
+_ERROR_ROWS = 5
+"""What an error needs: rustc's message, place, gutter, source line, and caret."""
+_MESSAGE_LINES = 3
+_MESSAGE = re.compile(r"(?:\w+(?:\[\w+\])?|.*:\d+(?::\d+)?): |\s*= ?\w+: ")
+
+
+def _told(problems: Iterable[Problem], inner: int) -> list[Line]:
+    """The compilers' lines. Messages are wrapped; source lines are not: the carets below would point elsewhere."""
+    lines: list[Line] = []
+    for problem in problems:
+        for index, text in enumerate(problem.lines):
+            line = _build_line(text)
+            words = not index or _MESSAGE.match("".join(part for _, part in line))
+            lines += fold(line, inner, _MESSAGE_LINES) if words else [line]
+    return lines
 
 
 def _tally_of(build: Build) -> str:
@@ -764,7 +807,7 @@ def _build_line(line: str) -> Line:
 
 def _child_pane(scene: Scene, inner: int) -> Pane | None:
     child = scene.state.child
-    if child is None:
+    if child is None or not (child.pid or child.lines):
         return None
     title: list[Run] = [("title", "output "), ("", cut(clean(" ".join(child.command)), max(10, inner // 2)))]
     if child.exit_code is None:

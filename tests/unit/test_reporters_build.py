@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from scenes import NOW
+from scenes import HOST, NOW, attached, synth
 
 from hotreload.model import Problem
 from hotreload.reporters import editor, sgr
-from hotreload.reporters.screen import STYLES
+from hotreload.reporters.screen import STYLES, fold
 from hotreload.reporters.ui import Edit, Ui, press
 from hotreload.reporters.view import render
 from hotreload.session import Build, BuildPhase, Child, Rebuild, RestartHost, State
@@ -63,6 +65,83 @@ def test_errors_come_first(size: tuple[int, int]) -> None:
     assert "build failed: 1 error, 1 warning" in text
     assert text.index("src/a.c:12:5: error: no such thing") < (text + "b.c:3:1: warning").index("b.c:3:1: warning")
     assert "noise" not in text and "e edit a.c:12" in text
+
+
+GCC = Problem(
+    "error", "expected declaration specifiers or '...' before string constant", "patch.c", 18, 10, "",
+    (
+        "patch.c:18:10: \x1b[1;31merror: \x1b[mexpected declaration specifiers or '...' before string constant",
+        '   18 | HR_MODUL("counter", 1, HR_PATCH("counter.tick", on_tick), HR_PATCH("counter.end", on_end))',
+        "      |          ^~~~~~~~~",
+        "patch.c:3:1: note: a note that is longer than sixty cells can ever be, and is wrapped as well",
+    ),
+)  # fmt: skip
+RUSTC = Problem(
+    "error", "mismatched types", "crates/patch/src/lib.rs", 5, 19, "E0308",
+    (
+        "error[E0308]: mismatched types",
+        " --> crates/patch/src/lib.rs:5:19",
+        "  |",
+        '5 | const STEP: i64 = "ten";',
+        "  |                   ^^^^^ expected `i64`, found `&str`",
+    ),
+)  # fmt: skip
+
+
+def failed(problem: Problem) -> State:
+    return State(build=Build("make", BuildPhase.FAILED, NOW, 1.0, 2, problem.lines, (problem,)))
+
+
+def test_messages_are_wrapped_and_source_lines_are_not() -> None:
+    screen = [line.rstrip() for line in render(failed(GCC), {}, Ui(), 60, 24, NOW).text]
+    at = screen.index("patch.c:18:10: error: expected declaration specifiers or")
+    assert screen[at + 1] == "'...' before string constant"
+    assert screen[at + 2].startswith("   18 | HR_MODUL(") and screen[at + 2].endswith("…")
+    assert screen[at + 3] == "      |          ^~~~~~~~~", "the caret is where the compiler put it"
+    assert screen[at + 4].startswith("patch.c:3:1: note: ") and "wrapped as well" in screen[at + 5]
+
+
+@pytest.mark.parametrize("size", [(100, 20), (60, 15), (60, 8), (40, 8)])
+def test_the_excerpt_is_shown_on_small_screens_too(size: tuple[int, int]) -> None:
+    screen = render(replace(failed(RUSTC), hosts=attached(HOST)), {HOST.pid: synth()}, Ui(), *size, NOW).text
+    assert any('5 | const STEP: i64 = "ten";' in line for line in screen), "\n".join(screen)
+
+
+def test_one_line_tells_where_the_build_failed() -> None:
+    first = render(replace(failed(RUSTC), hosts=attached(HOST)), {HOST.pid: synth()}, Ui(), 38, 1, NOW).text[0]
+    assert first.startswith("✗ lib.rs:5 mismatched types")
+
+
+def test_a_host_that_is_still_to_be_built_is_not_asked_for() -> None:
+    awaited = State(build=Build("make", BuildPhase.RUNNING, NOW, lines=("cc",)), child=Child(("build/host", "-x")))
+    text = "\n".join(render(awaited, {}, Ui(), 100, 30, NOW).text)
+    assert "build/host -x starts when it is built." in text
+    assert "hotreload watch" not in text and "pid 0" not in text
+    broken = replace(failed(GCC), child=awaited.child)
+    assert "build/host -x starts after the first good build." in "\n".join(render(broken, {}, Ui(), 60, 20, NOW).text)
+
+
+@pytest.mark.parametrize(
+    ("child", "restart", "told"),
+    [
+        (Child(("h",), 7), False, "h runs, and has not called hr_serve() yet."),
+        (Child(("h",), 7, exit_code=3), False, "h exited with 3; its last words are below."),
+        (Child(("h",), 7, exit_code=-11), True, "h starts it again."),
+        (None, False, "To start one from here:"),
+    ],
+)
+def test_what_is_known_of_a_host_that_is_not_attached(child: Child | None, restart: bool, told: str) -> None:
+    text = "\n".join(render(State(child=child, restart=restart), {}, Ui(), 100, 30, NOW).text)
+    assert told in text
+    assert ("starts it again" in text) == restart
+
+
+def test_folded_lines_keep_their_styles() -> None:
+    line = [("bad", "one two "), ("", "three"), ("good", "fourfive")]
+    assert fold(line, 9, 9) == [[("bad", "one two")], [("", "three"), ("good", "four")], [("good", "five")]]
+    assert fold(line, 9, 2) == [[("bad", "one two")], [("", "three"), ("good", "fou"), ("good", "…")]]
+    assert fold(line, 40, 3) == [line] and fold([], 5, 3) == [[]]
+    assert fold([("", "漢字漢字")], 5, 9) == [[("", "漢字")], [("", "漢字")]]
 
 
 def test_n_shows_the_next_problem_and_e_edits_it() -> None:
