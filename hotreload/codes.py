@@ -22,6 +22,10 @@ TOOL_CODES = {
     "E-CONFIG": ("a configuration file or variable is wrong", "correct the key that the message names"),
     "E-EXISTS": ("a file that was to be written is there already", "choose another name, or move the file away"),
     "E-UNKNOWN": ("the host told a status that this tool does not know", "upgrade the tool"),
+    "E-INTERNAL": (
+        "hotreload itself has a fault",
+        "report it with the line that names it; build again",
+    ),
     "E-DEMO": ("the demo's example is not the one that its script edits", "undo the change under examples/"),
 }
 

@@ -22,6 +22,8 @@ from hotreload.type_cache import TypeCache, user_directory
 
 FAILURES_MOST = 3
 """A process that ends so often by itself is not started again."""
+FAILED = ("", "the process that reads debug info has failed")
+"""What `Answer.missing` says where it did."""
 
 
 class Comparer:
@@ -62,31 +64,45 @@ class Comparer:
         while (asked := self._asked.get()) is not None:
             question, future = asked
             future.set_result(self._answer(question))
-        if self._process:
-            for stream in (self._process.stdin, self._process.stdout):
-                if stream:
-                    with suppress(OSError):
-                        stream.close()
-            self._process.wait()
+        self._end_process()
 
     def _answer(self, question: Question) -> Answer:
+        if self._process and self._process.poll() is not None:  # it was ended while it had nothing to do
+            self._end_process()
         try:
             process = self._running()
             if process is None or process.stdin is None or process.stdout is None:
-                return Answer(missing=(("", "the process that reads debug info has failed"),))
+                return self._nothing()
             _write(process.stdin, question)
             answer = _read(process.stdout)
-            assert isinstance(answer, Answer)
         except (OSError, EOFError, pickle.PickleError):
-            self._failures += 1
-            return Answer(missing=(("", "the process that reads debug info has failed"),))
-        return answer
+            answer = None
+        if isinstance(answer, Answer):
+            return answer
+        self._failures += 1
+        self._end_process()  # what it may still say would be taken for the answer to another question
+        return self._nothing()
+
+    def _nothing(self) -> Answer:
+        return Answer() if self._closed else Answer(missing=(FAILED,))
+
+    def _end_process(self) -> None:
+        with self._lock:
+            process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        for stream in (process.stdin, process.stdout):
+            if stream:
+                with suppress(OSError):
+                    stream.close()
+        process.wait()
 
     def _running(self) -> subprocess.Popen[bytes] | None:
         with self._lock:
             if self._closed or self._failures >= FAILURES_MOST:
                 return None
-            if self._process is None or self._process.poll() is not None:
+            if self._process is None:
                 # The same modules as ours, whatever directory and environment we were started with. A session of its
                 # own: Ctrl-C is ours to answer.
                 program = f"import sys; sys.path[:] = {sys.path!r}; from hotreload.comparer import serve; serve()"
@@ -129,4 +145,8 @@ def _read(stream: IO[bytes]) -> object:
     data = stream.read(length)
     if len(data) < length:
         raise EOFError
-    return pickle.loads(data)
+    try:
+        return pickle.loads(data)
+    except (AttributeError, ImportError, IndexError, TypeError, ValueError) as error:
+        # This package was upgraded after one of the two processes had been started.
+        raise pickle.UnpicklingError(str(error)) from error

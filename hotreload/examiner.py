@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Protocol
 
 from hotreload import native
-from hotreload.comparer import Comparer
+from hotreload.comparer import FAILED, Comparer
 from hotreload.debug_types import Answer, Question, all_described
 from hotreload.dwarf import carries
 from hotreload.errors import HotreloadError
 from hotreload.model import OK, Failure, Layouts, Manifest, Report, Snapshot
-from hotreload.session import Differs, Outcome, Transaction, Wanted
+from hotreload.session import Differs, Note, Outcome, Transaction, Wanted
 
 DELAY_SECONDS = 0.02
 """A swap is never later by more than this."""
@@ -46,11 +46,12 @@ class Examiner:
     """Examines what is offered; on the thread that offers.
 
     Args:
-        tell: Takes what is seen after a swap; from any thread.
+        tell: Takes what is seen after a swap, and that nothing can be seen any more; from any thread.
     """
 
-    def __init__(self, tell: Callable[[Differs], None]) -> None:
+    def __init__(self, tell: Callable[[Differs | Note], None]) -> None:
         self._tell = tell
+        self._told_failure = False
         self._comparer = Comparer()
         self._hosts: dict[int, tuple[Describer, bool]] = {}
         """For each pid its link, and whether it has debug info."""
@@ -101,6 +102,12 @@ class Examiner:
             if each.wanted.content in swapped:
                 each.future.add_done_callback(lambda future, each=each: self._late(each, future.result()))  # type: ignore[misc]
 
+    def _hear(self, answer: Answer) -> None:
+        """On the comparer's thread: modules are swapped without the comparison, which somebody may rely on."""
+        if FAILED in answer.missing and not self._told_failure:
+            self._told_failure = True
+            self._tell(Note(f"types were not compared: {FAILED[1]}; --no-debug-info does without it"))
+
     def _late(self, each: Asked, answer: Answer) -> None:
         if answer.failure:
             self._tell(Differs(each.pid, each.wanted.output, each.wanted.content, answer.failure))
@@ -118,14 +125,17 @@ class Examiner:
         try:
             # Only where there is something to hear: a host that looks at its socket now and then keeps us waiting.
             described = link.layouts() if told else b""
-        except HotreloadError:  # the offer itself will tell; an older shim knows nothing of layouts
+            host = native.layouts(described) if described else Layouts((), ())
+        except HotreloadError:  # of a host that has just died the offer itself tells; older shims have no layouts
             return []
-        host = native.layouts(described) if described else Layouts((), ())
-        return [
+        asked = [
             Asked(pid, each, self._comparer.ask(question(program_of(pid), described, each.load, manifest)))
             for each, manifest in examined
             if not (manifest.layout and all_described(host, native.layouts(manifest.layout), manifest.symbols))
         ]
+        for each in asked:
+            each.future.add_done_callback(lambda future: self._hear(future.result()))
+        return asked
 
 
 def _examinable(wanted: Wanted) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 
 from hotreload import native, symbols
@@ -43,6 +44,9 @@ class Link:
         """Of the answer under way: header and body come in one piece, mostly."""
         self._events_seen = 0
         self._patience = ANSWER_SECONDS if patience is None else patience
+        self._using = Lock()
+        """Held while the socket is sent to or waited for: `close` on another thread must not give its number away, the
+        next connection would have it."""
         self._socket = _connect(path, self._patience)
         self._pid = _peer(self._socket)[0]
         try:
@@ -122,7 +126,7 @@ class Link:
         try:
             reply = native.parse_reply(self._body(b""))
         except HotreloadError:
-            self._give_up()
+            self.hang_up()
             raise
         if reply.failure is None:
             return reply
@@ -170,12 +174,15 @@ class Link:
         self._events_seen = 0
 
     def close(self) -> None:
-        """Ends the connection (a prepared transaction is aborted by the host); the black box stays readable."""
-        self._give_up()
-        self._socket.close()
+        """Ends the connection (a prepared transaction is aborted by the host); the black box stays readable. From any
+        thread: whoever waits for an answer on another is told that the host has gone."""
+        self.hang_up()
+        with self._using:
+            self._socket.close()
 
-    def _give_up(self) -> None:
-        """Hangs up; whoever waits for an answer, or for the host's end, on another thread is woken."""
+    def hang_up(self) -> None:
+        """Gives the connection up, as when an answer makes no sense; whoever waits for an answer, or for the host's
+        end, on another thread is woken."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
@@ -186,10 +193,12 @@ class Link:
     def _send(self, kind: int, body: bytes) -> None:
         self._numbers += 1
         self._kind = kind
+        message = native.message(kind, body, self._numbers)
         try:
-            self._socket.sendall(native.message(kind, body, self._numbers))
+            with self._using:
+                self._socket.sendall(message)
         except OSError as error:
-            self._give_up()
+            self.hang_up()
             raise self._gone(error) from error
 
     def _hello(self) -> tuple[native.Welcome, int]:
@@ -221,9 +230,10 @@ class Link:
 
     def _exactly(self, size: int) -> bytes:
         while len(self._received) < size:
-            self._await_answer()
             try:
-                part = self._socket.recv(max(size - len(self._received), CHUNK))
+                with self._using:
+                    self._await_answer()
+                    part = self._socket.recv(max(size - len(self._received), CHUNK))
             except OSError as error:
                 raise self._gone(error) from error
             if not part:
@@ -235,6 +245,8 @@ class Link:
 
     def _await_answer(self) -> None:
         """Waits until there is something to receive; not for a host that is stopped, which may be so for hours."""
+        if self._socket.fileno() < 0:  # closed on another thread, which has seen its end before us
+            raise self._gone(None)
         poll = select.poll()
         poll.register(self._socket, select.POLLIN | select.POLLRDHUP)
         deadline = time.monotonic() + self._patience

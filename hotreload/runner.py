@@ -19,6 +19,7 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -35,7 +36,7 @@ from hotreload.bell import Bell
 from hotreload.builder import Builder
 from hotreload.edits import Edits, Notifier
 from hotreload.errors import EXIT_INTERRUPTED, EXIT_NO_HOST, EXIT_OK, ConfigError, HotreloadError, NoHost
-from hotreload.examiner import Asked, Examiner, described_by
+from hotreload.examiner import Examiner, described_by
 from hotreload.link import Link, is_stopped
 from hotreload.meter import HostView, Meter
 from hotreload.model import OK, SAME, Busy, Failure, HostOptions, Record, Report, Snapshot
@@ -149,7 +150,7 @@ class Runner:
         self._options = options
         self._reload = reload
         self._queue: SimpleQueue[session.Event | _Internal] = SimpleQueue()
-        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._jobs_given = self._jobs_done = 0
         """Counted by the runner's thread, and by the swapper's."""
         self._swapper = Thread(target=self._swap, name="hotreload-swap", daemon=True)
@@ -563,15 +564,27 @@ class Runner:
 
     def _swap(self) -> None:
         while (job := self._jobs.get()) is not None:
-            job()
+            job.do()
             self._jobs_done += 1
 
-    def _give(self, job: Callable[[], None]) -> None:
+    def _give(self, job: _Job) -> None:
         self._jobs_given += 1
         self._jobs.put(job)
 
     def _offer(self, transaction: Transaction) -> None:
         links = {pid: self._attached[pid].link for pid in transaction.offers if pid in self._attached}
+
+        def failed(failure: Failure) -> None:
+            for link in links.values():  # it may have prepared: a host takes that back when it is hung up on
+                link.hang_up()
+            self.send(session.Offered(transaction.number, dict.fromkeys(transaction.offers, Outcome(failure=failure))))
+
+        with _ended(failed):
+            self._give(_Job(self._begin_offer(transaction, links), failed))
+            self._offered = True
+
+    def _begin_offer(self, transaction: Transaction, links: Mapping[int, Link]) -> Callable[[], None]:
+        """Returns what is left for the swapper."""
         begun: _Begun | None = None
         small = all(len(wanted) <= BEGUN_AT_ONCE for wanted in transaction.offers.values())
         examined = self._options.debug_info and self._examiner.concerns(transaction, links)
@@ -580,26 +593,15 @@ class Runner:
             # Here, while the swapper has nothing to do with these links: waking it first would cost the host's time.
             begun = begin(transaction, links)
 
-        def job() -> None:
-            outcomes: dict[int, Outcome] = {}
-            answered = 0.0
-            late: Sequence[Asked] = ()
-            try:
-                refused: dict[int, Outcome] = {}
-                with suppress(Exception):  # of a host or reader that has just died: no reason to wait
-                    if examined:
-                        refused, late = self._examiner.examine(transaction, links, told)
-                concluded = refused or conclude(transaction, links, begun or begin(transaction, links))
-                answered = time.time()
-                for pid, outcome in concluded.items():
-                    outcomes[pid] = self._copies.keep(transaction.offers[pid], outcome)
-            finally:  # whatever went wrong, the session must not wait for ever
-                self.send(session.Offered(transaction.number, outcomes, answered))
-            with suppress(Exception):  # the next transaction needs this thread
-                self._examiner.follow(late, outcomes)
+        def rest() -> None:
+            refused, late = self._examiner.examine(transaction, links, told) if examined else ({}, [])
+            concluded = refused or conclude(transaction, links, begun or begin(transaction, links))
+            answered = time.time()
+            outcomes = {pid: self._copies.keep(transaction.offers[pid], each) for pid, each in concluded.items()}
+            self.send(session.Offered(transaction.number, outcomes, answered))
+            self._examiner.follow(late, outcomes)
 
-        self._give(job)
-        self._offered = True
+        return rest
 
     def _take_back(self, pid: int, module: str | None) -> None:
         link = self._attached[pid].link
@@ -612,7 +614,7 @@ class Runner:
                 outcome = Outcome(failure=_failure(error))
             self.send(session.RolledBack(pid, outcome))
 
-        self._give(job)
+        self._give(_Job(job, lambda failure: self.send(session.RolledBack(pid, Outcome(failure=failure)))))
 
     # ---- builds ----
 
@@ -696,6 +698,31 @@ class _Internal:
     """Work for the runner's own thread."""
 
     run: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """Work for the swapper. ``failed`` tells whoever waits for it of a fault of ours: it ends what it happened in,
+    never the thread, which the next transaction needs."""
+
+    work: Callable[[], None]
+    failed: Callable[[Failure], None]
+
+    def do(self) -> None:
+        with _ended(self.failed):
+            self.work()
+
+
+@contextmanager
+def _ended(failed: Callable[[Failure], None]) -> Iterator[None]:
+    """What goes wrong inside ends there, and is told."""
+    try:
+        yield
+    except Exception as error:
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(at.filename).name}:{at.lineno}"
+        reason = f"a fault of hotreload itself: {type(error).__name__} at {place}: {error}"
+        failed(Failure(session.INTERNAL, reason, fix="report it with this line; a new build is offered again"))
 
 
 @contextmanager
@@ -900,7 +927,8 @@ class Copies:
             return None
         kept[content] = copy
         while len(kept) > COPIES_KEPT:
-            kept.pop(next(iter(kept))).unlink(missing_ok=True)
+            with suppress(OSError):  # it goes with the directory
+                kept.pop(next(iter(kept))).unlink(missing_ok=True)
         return copy
 
     def _make(self, staged: Path) -> Path:

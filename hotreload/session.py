@@ -48,6 +48,8 @@ GONE_KEPT = 8
 """Hosts that are shown after they have gone, at most."""
 
 _GONE = Failure("E-HOST-GONE", "the host has exited", fix="start the host again")
+INTERNAL = "E-INTERNAL"
+"""A fault of ours ended a transaction."""
 _UNREADABLE = frozenset({"E-TRUNCATED", "E-IO"})
 """The host could not read the output: it is being written, or has been deleted since it settled."""
 _RETRIED = _UNREADABLE | {"E-SAFE-POINT"}
@@ -866,6 +868,8 @@ class _Draft:
         if outcome.failure and not outcome.reports and outcome.failure.code != _GONE.code:
             for each in wanted:
                 self._mark(pid, each, None)
+                if outcome.failure.code == INTERNAL:  # we hung up: this host comes again, and the fault with it
+                    self._remember_refused(self.state.outputs[each.output], each.content)
                 self.reject(outcome.failure, self.state.hosts[pid].host, _module_of(each), {})
         copies = outcome.copies or (None,) * len(outcome.reports)
         for each, report, copy in zip(wanted, outcome.reports, copies, strict=False):

@@ -70,10 +70,12 @@ def module_source(name: str, version: int, slots: Mapping[str, str], *, on_load:
 
 
 class Output:
-    """The lines of a program's output, read by a thread as they come."""
+    """The lines of a program's output, read by a thread as they come. ``beside`` is shown where one never came: it may
+    say why."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, beside: Output | None = None) -> None:
         self.lines: list[str] = []
+        self._beside = beside
         self._ended = False
         self._news = threading.Condition()
         self._stream = stream
@@ -103,7 +105,8 @@ class Output:
                 if self._ended or not self._news.wait(deadline - time.monotonic()):
                     how = "ended" if self._ended else "is silent"
                     shown = "\n".join(self.lines[max(0, start - 3) :][-60:])
-                    raise AssertionError(f"what was awaited never came, the output {how}:\n{shown}")
+                    errors = "\n".join(["\nand beside it:", *self._beside.lines[-60:]]) if self._beside else ""
+                    raise AssertionError(f"what was awaited never came, the output {how}:\n{shown}{errors}")
 
     def end(self) -> list[str]:
         """Waits for the end of the output; all of its lines."""
@@ -127,8 +130,8 @@ class Process:
             env=environment,
             cwd=cwd,
         )
-        self.output = Output(self.process.stdout)
         self.errors = Output(self.process.stderr)
+        self.output = Output(self.process.stdout, self.errors)
         self.pid = self.process.pid
 
     @property

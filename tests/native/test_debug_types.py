@@ -408,6 +408,14 @@ def test_no_debug_info(workshop: Workshop) -> None:
     )
 
 
+@pytest.mark.parametrize("table", [1 << 62, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
+def test_a_file_whose_sections_lie_nowhere_carries_none(tmp_path: Path, table: int) -> None:
+    """The thread that runs the session looks at it: a file that is written anew at that moment must not end that."""
+    path = tmp_path / "m.so"
+    path.write_bytes(b"\x7fELF\x02\x01".ljust(0x28, b"\0") + table.to_bytes(8, "little") + b"\xff" * 16)
+    assert not dwarf.carries(path)
+
+
 def test_stripped_and_separate_debug_info(workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host = workshop.host(header(FIELDS))
     module, whole = tmp_path / "module.so", workshop.module(header("int edited;"))

@@ -10,11 +10,12 @@ from types import MappingProxyType
 import pytest
 
 from hotreload import examiner
+from hotreload.comparer import FAILED
 from hotreload.debug_types import Answer, Question
 from hotreload.errors import HotreloadError
 from hotreload.examiner import Examiner
 from hotreload.model import OK, Entry, Failure, Manifest, Module, Report
-from hotreload.session import Differs, Outcome, Transaction, Wanted
+from hotreload.session import Differs, Note, Outcome, Transaction, Wanted
 
 UNLIKE = Answer(failure=Failure("E-LAYOUT", "they differ"))
 
@@ -62,11 +63,13 @@ def offer(*names: str) -> Transaction:
 
 
 @pytest.fixture
-def told() -> list[Differs]:
+def told() -> list[Differs | Note]:
     return []
 
 
-def made(monkeypatch: pytest.MonkeyPatch, told: list[Differs], answers: dict[str, Answer]) -> tuple[Examiner, Reader]:
+def made(
+    monkeypatch: pytest.MonkeyPatch, told: list[Differs | Note], answers: dict[str, Answer]
+) -> tuple[Examiner, Reader]:
     monkeypatch.setattr(examiner, "carries", lambda path: True)
     found, reader = Examiner(told.append), Reader(answers)
     monkeypatch.setattr(found, "_comparer", reader)
@@ -83,7 +86,7 @@ def codes(outcomes: dict[int, Outcome]) -> Sequence[str]:
 
 
 def test_what_differs_in_time_is_refused_and_its_companions_wait(
-    monkeypatch: pytest.MonkeyPatch, told: list[Differs]
+    monkeypatch: pytest.MonkeyPatch, told: list[Differs | Note]
 ) -> None:
     found, reader = made(monkeypatch, told, {"a": Answer(), "b": UNLIKE})
     assert found.concerns(offer("a", "b"), {7: Link()})
@@ -94,12 +97,12 @@ def test_what_differs_in_time_is_refused_and_its_companions_wait(
     assert reader.asked[0].functions == (16,) and reader.asked[0].build_id == "abc"
 
 
-def test_what_is_alike_goes_on(monkeypatch: pytest.MonkeyPatch, told: list[Differs]) -> None:
+def test_what_is_alike_goes_on(monkeypatch: pytest.MonkeyPatch, told: list[Differs | Note]) -> None:
     found, _ = made(monkeypatch, told, {"a": Answer()})
     assert found.examine(offer("a"), {7: Link()}, {}) == ({}, [])
 
 
-def test_late_answers_are_told_of_what_was_swapped(monkeypatch: pytest.MonkeyPatch, told: list[Differs]) -> None:
+def test_late_answers_are_told_of_what_was_swapped(monkeypatch: pytest.MonkeyPatch, told: list[Differs | Note]) -> None:
     found, reader = made(monkeypatch, told, {})
     outcomes, late = found.examine(offer("a", "b", "c"), {7: Link()}, {})
     assert outcomes == {} and len(late) == 3
@@ -113,7 +116,7 @@ def test_late_answers_are_told_of_what_was_swapped(monkeypatch: pytest.MonkeyPat
 
 
 def test_answers_between_the_wait_and_the_swap_are_not_lost(
-    monkeypatch: pytest.MonkeyPatch, told: list[Differs]
+    monkeypatch: pytest.MonkeyPatch, told: list[Differs | Note]
 ) -> None:
     found, reader = made(monkeypatch, told, {})
     _, late = found.examine(offer("a"), {7: Link()}, {})
@@ -123,7 +126,7 @@ def test_answers_between_the_wait_and_the_swap_are_not_lost(
 
 
 def test_the_wait_is_shorter_than_the_delay_that_is_promised(
-    monkeypatch: pytest.MonkeyPatch, told: list[Differs]
+    monkeypatch: pytest.MonkeyPatch, told: list[Differs | Note]
 ) -> None:
     found, _ = made(monkeypatch, told, {})
     waits: list[float] = []
@@ -133,7 +136,7 @@ def test_the_wait_is_shorter_than_the_delay_that_is_promised(
 
 
 def test_nothing_is_asked_without_debug_info_or_of_a_host_that_is_gone(
-    monkeypatch: pytest.MonkeyPatch, told: list[Differs]
+    monkeypatch: pytest.MonkeyPatch, told: list[Differs | Note]
 ) -> None:
     found, reader = made(monkeypatch, told, {"a": UNLIKE})
     gone = HotreloadError("E-HOST-GONE", "the host has exited")
@@ -146,7 +149,29 @@ def test_nothing_is_asked_without_debug_info_or_of_a_host_that_is_gone(
     assert not found.concerns(offer("a"), {7: Link()}), "the module has none"
 
 
-def test_a_host_that_describes_nothing_is_not_asked(monkeypatch: pytest.MonkeyPatch, told: list[Differs]) -> None:
+def test_a_host_whose_description_makes_no_sense_is_not_compared(
+    monkeypatch: pytest.MonkeyPatch, told: list[Differs | Note]
+) -> None:
+    found, reader = made(monkeypatch, told, {"a": UNLIKE})
+    link = Link()
+    monkeypatch.setattr(link, "layouts", lambda: b"nonsense")
+    assert found.examine(offer("a"), {7: link}, {7: frozenset({"other"})}) == ({}, []) and reader.asked == []
+
+
+def test_that_nothing_is_compared_any_more_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, told: list[Differs | Note]
+) -> None:
+    failed = Answer(missing=(FAILED,))
+    found, _ = made(monkeypatch, told, {"a": failed, "b": failed})
+    for _ in range(2):
+        assert found.examine(offer("a", "b"), {7: Link()}, {}) == ({}, [])
+    (note,) = told
+    assert isinstance(note, Note) and FAILED[1] in note.text and "not compared" in note.text
+
+
+def test_a_host_that_describes_nothing_is_not_asked(
+    monkeypatch: pytest.MonkeyPatch, told: list[Differs | Note]
+) -> None:
     found, reader = made(monkeypatch, told, {"a": UNLIKE})
     silent = Link(HotreloadError("E-HOST-GONE", "the host was asked"))
     outcomes, _ = found.examine(offer("a"), {7: silent}, {7: frozenset()})

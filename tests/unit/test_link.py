@@ -6,6 +6,7 @@ import json
 import os
 import random
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -13,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from threading import Thread
+from threading import Thread, Timer
 
 import pytest
 
@@ -160,6 +161,40 @@ def test_a_host_that_ends(host: RealHost) -> None:
                 peer.load(["/x.so"])
     with pytest.raises(NoHost, match="no host answers"):
         Link(host.socket)
+
+
+def test_a_connection_that_another_thread_closes(host: RealHost) -> None:
+    """The runner does so when it sees that a host has died, while the swapper waits for that host's answer."""
+    for before in (True, False):
+        with Link(host.socket) as peer:
+            os.kill(host.pid, signal.SIGSTOP)  # it owes an answer
+            peer.begin_load(["/x.so"])
+            close = Timer(0.0 if before else 0.05, peer.close)
+            close.start()
+            if before:
+                close.join()
+            try:
+                with pytest.raises(NoHost, match="the host has exited" if before else "E-HOST-GONE"):
+                    peer.finish()
+                with pytest.raises(NoHost, match="E-HOST-GONE"):
+                    peer.layouts()
+            finally:
+                close.join()
+                os.kill(host.pid, signal.SIGCONT)
+            assert peer.fileno() == -1
+
+
+def test_a_descriptor_in_use_is_not_given_away(host: RealHost) -> None:
+    """The number that `close` frees goes to the next connection: whoever still waits would take that one's answers."""
+    with Link(host.socket) as peer:
+        number = peer.fileno()
+        with peer._using:  # as while it waits
+            closing = Thread(target=peer.close)
+            closing.start()
+            closing.join(0.1)
+            assert closing.is_alive() and peer.fileno() == number
+        closing.join(LONG)
+        assert peer.fileno() == -1
 
 
 def test_nobody_there(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
 
@@ -17,7 +18,7 @@ import pytest
 from hotreload import session
 from hotreload.errors import NoHost
 from hotreload.hosts import HostProcess
-from hotreload.model import OK, SAME, Failure, Host, Module, Report, Settled
+from hotreload.model import OK, SAME, Failure, Host, Module, Report, Settled, Snapshot
 from hotreload.native import Reply
 from hotreload.runner import COPIES_KEPT, GARBAGE, SWITCH_SECONDS, Copies, Options, Runner, transact
 from hotreload.session import Outcome, Quit, Transaction, Wanted
@@ -334,6 +335,84 @@ class Quiet:
     def update(self, state: object, hosts: object) -> None: ...
     def record(self, record: object) -> None: ...
     def close(self) -> None: ...
+
+
+# ---- faults of our own ----
+
+
+class Upheld(FakeLink):
+    """A link of a host that answers, and notes that it is hung up on."""
+
+    def begin_load(self, paths: Sequence[str]) -> None:
+        self.begin_prepare(paths)
+
+    def hang_up(self) -> None:
+        self.asked.append("hang up")
+
+
+@dataclass(frozen=True)
+class Attached:
+    """As far as an offer looks at it."""
+
+    link: Upheld
+    snapshot: Snapshot
+
+
+@pytest.fixture
+def offering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Runner, Upheld]]:
+    """A runner of which the swapper alone runs, with one host."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    tmp_path.chmod(0o700)
+    runner, link = Runner(Options((tmp_path,)), Quiet()), Upheld(Host(1, "one"))
+    runner._attached[1] = Attached(
+        link, Snapshot(0.0, link.host, 0, alive=True, slots=(), modules=(), calls=(), in_flight=())
+    )  # type: ignore[assignment]
+    runner._swapper.start()
+    yield runner, link
+    runner._jobs.put(None)
+    runner._swapper.join(LONG)
+    runner._copies.close()
+    runner._look.close()
+    assert not runner._swapper.is_alive()
+
+
+def offered(runner: Runner) -> session.Offered:
+    event = runner._queue.get(timeout=LONG)
+    assert isinstance(event, session.Offered)
+    return event
+
+
+@pytest.mark.parametrize("place", ["_examiner.concerns", "_examiner.examine", "_copies.keep"])
+def test_a_fault_ends_its_transaction_and_no_thread(
+    offering: tuple[Runner, Upheld], monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    runner, link = offering
+
+    def broken(*_: object) -> None:
+        raise KeyError("nobody has thought of this")
+
+    owner, name = place.split(".")
+    with monkeypatch.context() as fault:
+        fault.setattr(runner._examiner, "concerns", lambda *_: True)
+        fault.setattr(getattr(runner, owner), name, broken)
+        if name == "keep":
+            fault.setattr(runner._examiner, "examine", lambda *_: ({}, []))
+        runner._offer(offer(p1=[A]))
+        event = offered(runner)
+    failure = event.outcomes[1].failure
+    assert failure and failure.code == "E-INTERNAL" and "KeyError at test_runner.py:" in failure.reason
+    assert "nobody has thought of this" in failure.reason
+    assert link.asked[-1] == "hang up", "what it has prepared is taken back"
+    runner._offer(offer(p1=[B]))
+    assert codes(offered(runner).outcomes[1]) == [OK]
+
+
+def test_a_fault_ends_its_roll_back(offering: tuple[Runner, Upheld]) -> None:
+    runner, _ = offering
+    runner._take_back(1, "m")  # this link has no such request
+    event = runner._queue.get(timeout=LONG)
+    assert isinstance(event, session.RolledBack) and event.outcome.failure
+    assert event.outcome.failure.code == "E-INTERNAL" and "rollback" in event.outcome.failure.reason
 
 
 # ---- finding hosts ----

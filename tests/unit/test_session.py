@@ -343,6 +343,19 @@ def test_an_answer_without_reports_refuses_what_was_offered() -> None:
     assert world.state.transaction is None
 
 
+def test_a_fault_of_ours_is_not_run_into_again_by_itself() -> None:
+    """Its hosts were hung up on, and are found again at once."""
+    world = World()
+    world.attach()
+    world.settle(good(A, 1))
+    world.send(Offered(1, {1: Outcome(failure=Failure(session.INTERNAL, "KeyError"))}))
+    assert world.records[-1] == ("reject", "a", "E-INTERNAL") and world.pinned == "E-INTERNAL"
+    world.send(HostLost(1, "the host stopped serving"))
+    assert world.attach() is None
+    world.settle(good(A, 1))
+    assert world.offers == {1: {A: 1}}, "who builds again is answered again"
+
+
 # ---- all or none ----
 
 
