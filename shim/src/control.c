@@ -701,9 +701,10 @@ void hr_control_exit(void) {
 }
 
 int hr_poll(int timeout_ms) {
-    if (serving || hr_served() == NULL || thread_runs() || pthread_mutex_trylock(&control.engine) != 0) return 0;
+    if (serving || thread_runs() || pthread_mutex_trylock(&control.engine) != 0) return 0;
     int served = 0, more = 0;
-    if (hr_served() && !stopping()) served = more = engine_step(timeout_ms);
+    /* hr_serve tells of its thread before it announces: what is served here, and has none, is this thread's to serve. */
+    if (hr_served() && !thread_runs() && !stopping()) served = more = engine_step(timeout_ms);
     while (more > 0 && !stopping()) served += more = engine_step(0);
     pthread_mutex_unlock(&control.engine);
     hr_slow_tell();

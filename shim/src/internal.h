@@ -55,6 +55,7 @@ enum { HR_MODULE_SAYS_NOTHING, HR_MODULE_UNLOADS, HR_MODULE_STAYS };
 struct hr_module {
     hr_module *next; /* all modules, newest first */
     hr_module *next_live;
+    hr_module *next_retiring;
     hr_runtime *runtime; /* null: freed */
     void *context;       /* of a freed runtime */
     hr_manifest *manifest;
@@ -158,7 +159,8 @@ typedef struct hr_global {
     bool guarded; /* the guard has records: only then is it asked about every slot of a commit */
     hr_module *modules;
     hr_module *live; /* those in state HR_MODULE_LIVE: a commit must not walk thousands of retired ones */
-    uint32_t retiring; /* atomic: modules that wait for a grace period or for their on_unload */
+    hr_module *first_retiring; /* those that wait for a grace period: nor must its end, and many may wait for long */
+    uint32_t retiring; /* atomic: how many these are */
     hr_table *retired_tables;
     hr_table *spare_table; /* one that was retired and is free: the next commit's, without asking for memory */
     uint32_t retired_count;

@@ -412,6 +412,23 @@ static hr_status incoming_start(hr_runtime *runtime, hr_incoming *in, hr_report 
     return status;
 }
 
+/* Its on_unload waits from now on for the grace period that began with the epoch. */
+static void await_grace(hr_module *module, uint64_t epoch) {
+    module->retired_at = epoch;
+    module->next_retiring = hr.first_retiring;
+    hr.first_retiring = module;
+    __atomic_fetch_add(&hr.retiring, 1, __ATOMIC_SEQ_CST); /* K6 */
+}
+
+static void end_wait(hr_module *module) {
+    if (module->retired_at == 0) return;
+    hr_module **link = &hr.first_retiring;
+    while (*link != module) link = &(*link)->next_retiring;
+    *link = module->next_retiring;
+    module->retired_at = 0;
+    __atomic_fetch_sub(&hr.retiring, 1, __ATOMIC_SEQ_CST);
+}
+
 static void list_module(hr_module *module, const char *reason) {
     module->next = hr.modules;
     hr.modules = module;
@@ -428,10 +445,8 @@ static void incoming_undo(hr_incoming *in, const char *reason) {
         hr_unload_measure(in->module);
         pthread_mutex_lock(&hr.lock);
         list_module(in->module, reason);
-        if (!finished) { /* like a module that was replaced: at the next safe point */
-            in->module->retired_at = __atomic_load_n(&hr_dispatch.epoch, __ATOMIC_RELAXED);
-            __atomic_fetch_add(&hr.retiring, 1, __ATOMIC_SEQ_CST);
-        }
+        /* If not, like a module that was replaced: at the next safe point. */
+        if (!finished) await_grace(in->module, __atomic_load_n(&hr_dispatch.epoch, __ATOMIC_RELAXED));
         pthread_mutex_unlock(&hr.lock);
         if (!finished) hr_control_wake();
         else hr_unload_soon();
@@ -799,8 +814,7 @@ static hr_report *report_kept(hr_transaction *transaction, const hr_incoming *in
 
 static void begin_retirement(hr_module *module, uint64_t epoch, const char *reason) {
     module->state = HR_MODULE_RETIRED;
-    module->retired_at = epoch;
-    __atomic_fetch_add(&hr.retiring, 1, __ATOMIC_SEQ_CST); /* K6 */
+    await_grace(module, epoch);
     hr_blackbox_module(module, reason);
 }
 
@@ -818,8 +832,7 @@ static void retire_live(const hr_runtime *runtime, bool unused_only, uint64_t ep
 }
 
 static void revive(hr_module *module) {
-    if (module->retired_at) __atomic_fetch_sub(&hr.retiring, 1, __ATOMIC_SEQ_CST);
-    module->retired_at = 0;
+    end_wait(module);
     module->state = HR_MODULE_LIVE;
     hr_blackbox_cost(module, false);
     module->next_live = hr.live;
@@ -1393,17 +1406,15 @@ static void tell_blocked(void) {
 }
 
 static hr_module *take_quiescent(void) {
-    hr_module *found = NULL;
     pthread_mutex_lock(&hr.lock);
     uint64_t quiescent = hr_reclaim_tables();
     tell_blocked();
-    for (hr_module *module = hr.modules; module && !found; module = module->next)
-        if (module->retired_at && module->retired_at <= quiescent) found = module;
+    hr_module *found = hr.first_retiring;
+    while (found && found->retired_at > quiescent) found = found->next_retiring;
     if (found) { /* claimed under the lock: a roll back sees either a live module or one that sleeps (M4) */
-        found->retired_at = 0;
+        end_wait(found);
         found->in_hook = true;
         found->initialised = false;
-        __atomic_fetch_sub(&hr.retiring, 1, __ATOMIC_SEQ_CST);
     }
     pthread_mutex_unlock(&hr.lock);
     return found;

@@ -30,7 +30,7 @@ US = "hotreload"
 WATCH = "hotreload-watch"
 COPYING = "dlopen-copy"
 """The floor of a swap: whoever watches has to copy the file before it opens it."""
-OURS = (US, WATCH, "hotreload-rust", "hotreload-compatible")
+OURS = (US, WATCH, "hotreload-rust", "hotreload-compatible", "hotreload-unload")
 SURVIVED = ("refused", "rolled back", "loaded", "survived")
 """How a verdict begins after which the host still works; a stale host runs, on code that is not what the file holds."""
 
@@ -224,6 +224,8 @@ class Report:
         head = ["", "call, 1 thread", "2 threads", "swap p50", "p95", "mixed pairs", "survived", "swap during a call"]
         rows = []
         for name, label in self.labels.items():
+            if name not in self.results.get("swaps", {}):
+                continue
             rows.append([f"**{label}**" if name in OURS else label, *self.call_cells(name), *self.swap_cells(name),
                          self.mixed_cell(name), self.survived_cell(name), self.held_cell(name)])  # fmt: skip
         return [
@@ -507,11 +509,12 @@ class Report:
             "version again, and the host goes on. loaded: the peer has no such check, and this time nothing happened. "
             "broken: alive, with nothing left to call until the next good module. stale: alive, but the new content "
             "never runs.", "",
-            "The modules of hotpatch-rs, libloading and dlopen are the same C files as ours. `hotreload, C` and "
-            "`hotreload watch` are hosts that use what hotreload offers for development: they declare the layout of "
-            "their struct and have the guard on; the Rust hosts do neither. Rust's own modules are linked with `-z "
-            "now`: a missing symbol in one is an error of `dlopen` there too, not a death at the call. What "
-            "hot-lib-reloader does with an overwritten file depends on the moment at which it looks.", "",
+            "The modules of hotpatch-rs, libloading and dlopen are the same C files as ours. `hotreload, C`, "
+            "`hotreload watch` and `hotreload, Rust` are hosts that use what hotreload offers for development: they "
+            "declare the layout of their struct and have the guard on; `hotreload as hotpatch-rs` does neither, as its "
+            "API has neither. Rust's own modules are linked with `-z now`: a missing symbol in one is an error of "
+            "`dlopen` there too, not a death at the call. What hot-lib-reloader does with an overwritten file depends "
+            "on the moment at which it looks.", "",
             *table(["", *cases], self.rows("survive", cells)),
         ]  # fmt: skip
 
@@ -530,7 +533,9 @@ class Report:
                     f"{row['mappings'][-1]:.0f}", str(row["missed"])]  # fmt: skip
 
         head = ["", "swaps", "memory a swap", "mappings a swap", "memory after", "mappings after", "missed"]
-        return ["## (f) What swaps leave behind", "", "A process may have 65,530 mappings.", "",
+        return ["## (f) What swaps leave behind", "",
+                "A process may have 65,530 mappings. Unloading is off by default; its row pauses up to 20 ms after "
+                "each swap, as its scans want time.", "",
                 *table(head, self.rows("memory", cells))]  # fmt: skip
 
     def held(self) -> list[str]:

@@ -305,8 +305,9 @@ def test_tells_what_residents_cost(world: World) -> None:
     assert json.loads(world.run("ps", "--json").stdout)[0]["resident"]["modules"] == 1
 
 
-def test_a_host_that_polls_scans_where_it_polls(built: Built, directory: Path) -> None:
-    world = World(built, directory, "poll")
+@pytest.mark.parametrize("kind", ["poll", "alone"])
+def test_a_host_that_polls_scans_where_it_polls(built: Built, directory: Path, kind: str) -> None:
+    world = World(built, directory, kind)
     with world.host:
         world.host.ask("unload on")
         for version in (1, 2, 3):

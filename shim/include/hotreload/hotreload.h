@@ -184,7 +184,9 @@ void hr_reports_free(hr_report **reports, uint32_t count);
 hr_status hr_serve(hr_runtime *runtime, const char *name, uint32_t flags, hr_failure *failure);
 /* Stops serving, removes the socket. Called at exit by itself. */
 void hr_stop(void);
-/* Serves pending requests in the calling thread; waits up to timeout_ms for one (0: does not wait). Returns how many. */
+/* Serves pending requests in the calling thread; waits up to timeout_ms for one (0: does not wait). Returns how many.
+ * Also runs what waits for a thread of the host (on_unload, unloading) in hosts without ours, those that serve nobody
+ * among them. */
 int hr_poll(int timeout_ms);
 /* Where a host with HR_SERVE_SAFE_POINT lets a swap happen. Costs a load and a branch when there is nothing to do.
  * Also runs what waits for a thread of the host (on_unload) in hosts without ours. */

@@ -398,6 +398,7 @@ static int mode_memory(char **arguments) {
         for (int i = 0; part && i < count / 10; i++) {
             missed += swap(&state) < 0;
             pause_randomly();
+            tick();
         }
         measure_memory(&resident[part], &mappings[part]);
     }

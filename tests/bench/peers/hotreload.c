@@ -15,20 +15,26 @@ static hr_slot slot_a = HR_SLOT("a", fallback), slot_b = HR_SLOT("b", fallback);
 
 HR_LAYOUT(hb_state, HB_STATE_FIELDS)
 HR_HOST_LAYOUT(layout, , HR_TAKES("a", hb_state, int64_t, int64_t), HR_TAKES("b", hb_state, int64_t, int64_t))
-/* The guard is a choice of the host's, for development: on in the corpus of bad modules, where it is what is measured. */
-static void guard(void) {
-    hr_options options = {.flags = HR_OPTION_GUARD, .hang_ms = 500};
-    if (getenv("PEERS_GUARD")) hr_set_options(&options);
+/* Choices of the host's, on where they are what is measured: the guard in the corpus of bad modules, unloading in a row
+ * of its own. */
+static void choose(void) {
+    hr_options options = {.hang_ms = 500};
+    if (getenv("PEERS_GUARD")) options.flags |= HR_OPTION_GUARD;
+    if (getenv("PEERS_UNLOAD")) options.flags |= HR_OPTION_UNLOAD;
+    if (options.flags) hr_set_options(&options);
 }
 
 static int declare(void) {
-    guard();
+    choose();
     if (hr_declare(NULL, &slot_a) != HR_OK || hr_declare(NULL, &slot_b) != HR_OK) return 1;
     return hr_declare_layout(NULL, &layout, NULL) != HR_OK;
 }
 
 #ifndef WATCHED
 static int load(const char *path) { return hr_load(NULL, path, NULL) > HR_SAME; }
+
+/* Where a host that serves nobody lets modules be unloaded. */
+static void tick(void) { hr_poll(0); }
 #endif
 
 static int open_module(const char *path, const char *scratch) {
@@ -70,6 +76,7 @@ int main(int argc, char **argv) {
     hb_peer peer = {.name = "hotreload", .open = open_module, .loop = loop, .a = call_a, .b = call_b, .pair = pair};
 #ifndef WATCHED
     peer.load = load;
+    if (getenv("PEERS_UNLOAD")) peer.tick = tick;
 #endif
     return hb_main(argc, argv, &peer);
 }

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -216,12 +216,22 @@ def pairs(peers: Sequence[Peer], effort: Effort) -> Data:
     return found
 
 
+UNLOADING = "hotreload-unload"
+"""Our C program with ``HR_OPTION_UNLOAD``: a row of (f) only."""
+LABELS = {UNLOADING: "hotreload, C, unloading"}
+"""Of rows that are no peer of `build.PEERS`."""
+UNLOADING_PAUSE_MS = 20
+
+
 def memory(peers: Sequence[Peer], effort: Effort) -> Data:
     """(f) resident memory and mappings over swaps; fewer swaps of those that wait."""
     found = {}
     for peer in peers:
         count = scaled(peer, effort.growing_swaps) // (10 if peer.watches else 1)
         found[peer.name] = measure(peer, "memory", max(10, count // 10 * 10), 0, 4000)
+        if peer.name == "hotreload":  # with a pause, as between builds: a scan wants a few milliseconds
+            unloading = replace(peer, environment={"PEERS_UNLOAD": "1"})
+            found[UNLOADING] = measure(unloading, "memory", max(10, count // 10 * 10), UNLOADING_PAUSE_MS, 4000)
     return found
 
 

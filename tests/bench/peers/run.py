@@ -55,7 +55,7 @@ def main() -> int:
     result = {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "quick": chosen.quick, "machine": machine(), "versions": versions(), "effort": asdict(effort),
-        "load_before": os.getloadavg(), "peers": {peer.name: peer.label for peer in able},
+        "load_before": os.getloadavg(), "peers": {peer.name: peer.label for peer in able} | measures.LABELS,
         "results": {}, "seconds": {},
     }  # fmt: skip
     for name in wanted:

@@ -10,7 +10,7 @@
  *     calls          the cost of a call, ns
  *     trim           gives what the allocator keeps for later back
  *
- * With the argument `poll` it has no thread of the shim's. */
+ * With the argument `poll` it has no thread of the shim's, with `alone` it serves nobody. */
 #define _GNU_SOURCE
 #include "give.h"
 #include <errno.h>
@@ -210,11 +210,11 @@ static void set_option(int on, uint64_t budget) {
 }
 
 int main(int count, char **arguments) {
-    int poll = count > 1 && !strcmp(arguments[1], "poll");
+    int poll = count > 1 && !strcmp(arguments[1], "poll"), alone = count > 1 && !strcmp(arguments[1], "alone");
     char line[4096], verb[16], first[1024], second[1024], third[1024];
     hr_failure failure;
     hr_declare(NULL, &give);
-    if (hr_serve(NULL, "keeper", poll ? HR_SERVE_POLL : 0, &failure) != HR_OK) {
+    if (!alone && hr_serve(NULL, "keeper", poll ? HR_SERVE_POLL : 0, &failure) != HR_OK) {
         fprintf(stderr, "%s\n", failure.reason);
         return 1;
     }
