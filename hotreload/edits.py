@@ -57,10 +57,7 @@ class Edits:
         *,
         idle: Callable[[], None] = lambda: None,
     ) -> None:
-        # One name for one directory: inotify tells of it by a number, whatever name it was asked for by.
-        self._roots = tuple(map(os.path.realpath, roots))
-        self._outputs = frozenset(map(os.path.realpath, outputs))
-        self._special = frozenset(map(os.path.realpath, special))
+        self._roots, self._outputs, self._special = _resolved(roots, outputs, special)
         self._tell = tell
         self._idle = idle
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -69,10 +66,23 @@ class Edits:
         self._known: dict[str, Stamp] = {}
         self._thread = Thread(target=self._work, name="hotreload-edits", daemon=True)
 
-    def start(self) -> None:
-        """Begins. What is edited after this returns is told."""
+    def start(self, before: Edits | None = None) -> None:
+        """Begins. What is edited after this returns is told, and what was edited since ``before`` was stopped."""
         self._known = self._sweep()
+        self._due = time.monotonic() + (SWEEP_SECONDS if self._notifier else POLL_SECONDS)
+        if before:
+            fresh = {path: stamp for path, stamp in self._known.items() if not before._has(path)}
+            self._known = {path: stamp for path, stamp in before._known.items() if self._has(path)} | fresh
+            self._due = 0.0  # the first sweep finds what differs
         self._thread.start()
+
+    def watches(self, roots: Sequence[Path], outputs: Sequence[Path], special: Sequence[Path]) -> bool:
+        """Whether it was made for these."""
+        return (self._roots, self._outputs, self._special) == _resolved(roots, outputs, special)
+
+    def _has(self, path: str) -> bool:
+        """Whether it would be seen, if it is a source."""
+        return path in self._special or any(path.startswith(f"{root}/") for root in self._roots)
 
     def stop(self) -> None:
         """Ends; nothing is told after this returns."""
@@ -86,22 +96,20 @@ class Edits:
         os.close(self._wake_write)
 
     def _work(self) -> None:
-        pause = SWEEP_SECONDS if self._notifier else POLL_SECONDS
-        due = time.monotonic() + pause
         while not self._stopped.is_set():
-            touched = self._listen(min(max(0.0, due - time.monotonic()), POLL_SECONDS))
+            touched = self._listen(min(max(0.0, self._due - time.monotonic()), POLL_SECONDS))
             if self._stopped.is_set():
                 return
             if touched:
                 self._report({path: _stamp(path) for path in touched})
-            if time.monotonic() >= due:
+            if time.monotonic() >= self._due:
                 started = time.monotonic()
                 now = self._sweep()
                 gone = self._known.keys() - now.keys()
                 self._report({**now, **dict.fromkeys(gone)})
                 spent = time.monotonic() - started
                 complete = self._notifier is not None and self._notifier.complete
-                due = time.monotonic() + max(SWEEP_SECONDS if complete else POLL_SECONDS, spent / SWEEP_SHARE)
+                self._due = time.monotonic() + max(SWEEP_SECONDS if complete else POLL_SECONDS, spent / SWEEP_SHARE)
             self._idle()
 
     def _report(self, stamps: Mapping[str, Stamp | None]) -> None:
@@ -174,6 +182,14 @@ class Edits:
 
     def _is_skipped(self, path: str, name: str) -> bool:
         return name.startswith(".") or name in SKIPPED or path in self._outputs
+
+
+def _resolved(
+    roots: Sequence[Path], outputs: Sequence[Path], special: Sequence[Path]
+) -> tuple[tuple[str, ...], frozenset[str], frozenset[str]]:
+    """One name for one directory: inotify tells of it by a number, whatever name it was asked for by."""
+    found = tuple(map(os.path.realpath, roots)), frozenset(map(os.path.realpath, outputs))
+    return *found, frozenset(map(os.path.realpath, special))
 
 
 def _stamp(path: str) -> Stamp | None:

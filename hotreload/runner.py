@@ -638,12 +638,17 @@ class Runner:
     # ---- sources and configuration ----
 
     def _watch_sources(self) -> None:
-        options = self._options
-        if not (options.build or options.awaited or options.restart):
-            return
+        options, before = self._options, self._edits
+        wanted = bool(options.build or options.awaited or options.restart)
         roots = (options.sources or (Path(),)) if options.build else ()
-        self._edits = Edits(roots, options.paths, options.awaited, self._edited, idle=self._look_at_own_code)
-        self._edits.start()
+        if before and wanted and before.watches(roots, options.paths, options.awaited):
+            return
+        if before:
+            before.stop()
+        self._edits = None
+        if wanted:
+            self._edits = Edits(roots, options.paths, options.awaited, self._edited, idle=self._look_at_own_code)
+            self._edits.start(before)
 
     def _edited(self, paths: Sequence[str], saved: float) -> None:
         if not {path.resolve() for path in self._options.awaited}.isdisjoint(map(Path, paths)):
@@ -683,9 +688,6 @@ class Runner:
         self._take(session.Configured(new.build, new.command, new.busy, new.restart, watched))
         if watched is not None:
             self._watcher.start()
-        if self._edits:
-            self._edits.stop()
-            self._edits = None
         self._watch_sources()
 
 

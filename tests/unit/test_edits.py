@@ -21,13 +21,13 @@ Start = Callable[..., "Told"]
 class Told:
     """What a watcher has told so far."""
 
-    def __init__(self, root: Path, **options: Sequence[Path]) -> None:
+    def __init__(self, root: Path, before: Edits | None = None, **options: Sequence[Path]) -> None:
         self.root = root
         self.all: list[tuple[list[str], float]] = []
         self._news = Event()
         given = {"roots": [root], "outputs": [root / "out"], "special": [], **options}
         self.edits = Edits(given["roots"], given["outputs"], given["special"], self._take)
-        self.edits.start()
+        self.edits.start(before)
 
     def _take(self, paths: Sequence[str], saved: float) -> None:
         self.all.append(([str(Path(path).relative_to(self.root.resolve())) for path in paths], saved))
@@ -46,8 +46,8 @@ class Told:
 def start(tmp_path: Path) -> Iterator[Start]:
     told: list[Told] = []
 
-    def begin(**options: Sequence[Path]) -> Told:
-        told.append(Told(tmp_path, **options))
+    def begin(before: Edits | None = None, **options: Sequence[Path]) -> Told:
+        told.append(Told(tmp_path, before, **options))
         return told[-1]
 
     yield begin
@@ -150,6 +150,28 @@ def test_special_files_may_have_any_name(start: Start, way: str, tmp_path: Path)
     assert told.next() == ["elsewhere/config.ini"]
     put(tmp_path / "elsewhere" / "later.ini")
     assert told.next() == ["elsewhere/later.ini"]
+
+
+def test_what_is_edited_between_two_watches_is_told(start: Start, way: str, tmp_path: Path) -> None:
+    """A change of the configuration replaces one by the other while its user goes on typing."""
+    for name in ("edited.c", "gone.c", "kept.c", "other/far.c"):
+        put(tmp_path / "src" / name)
+    given = ([tmp_path / "src"], [tmp_path / "out"], [])
+    told = start(roots=given[0])
+    assert told.edits.watches(*given) and not told.edits.watches([tmp_path], *given[1:])
+    told.edits._stopped.set()
+    told.edits._thread.join(PATIENCE)
+    put(tmp_path / "src" / "edited.c", "other")
+    put(tmp_path / "src" / "new.c")
+    put(tmp_path / "far.c")
+    (tmp_path / "src" / "gone.c").unlink()
+    after = start(before=told.edits, roots=[tmp_path])
+    assert after.next() == ["src/edited.c", "src/gone.c", "src/new.c"]
+    put(tmp_path / "src" / "other" / "far.c", "other")
+    assert after.next() == ["src/other/far.c"], "and what comes later"
+    narrow = start(before=after.edits, roots=[tmp_path / "src" / "other"])
+    put(tmp_path / "src" / "other" / "far.c", "once more")
+    assert narrow.next() == ["src/other/far.c"], "what is no source any more is no edit"
 
 
 def test_a_link_in_a_circle_ends(start: Start, tmp_path: Path) -> None:
