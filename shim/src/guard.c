@@ -371,8 +371,11 @@ void hr_guard_leave(void) {
     if (thread == NULL) return;
     own.thread = NULL;
     stack_t now;
-    if (thread->own_stack && sigaltstack(NULL, &now) == 0 && now.ss_sp == thread->memory)
-        sigaltstack(&(stack_t){.ss_flags = SS_DISABLE, .ss_size = STACK_BYTES}, NULL);
+    if (thread->own_stack && sigaltstack(NULL, &now) == 0 && now.ss_sp == thread->memory &&
+        sigaltstack(&(stack_t){.ss_flags = SS_DISABLE, .ss_size = STACK_BYTES}, NULL) == 0)
+        /* No later signal writes over what the last one has left there, registers above all: to every scan from now on
+         * they would point into a module. */
+        madvise(thread->memory, STACK_BYTES, MADV_DONTNEED);
     __atomic_store_n(&thread->depth, 0, __ATOMIC_RELAXED);
     __atomic_store_n(&thread->thread, 0, __ATOMIC_RELEASE);
     __atomic_store_n(&thread->taken, 0, __ATOMIC_RELEASE);
