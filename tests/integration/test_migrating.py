@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import peer_headers
 import pytest
 from conftest import INCLUDE, MODULE_FLAGS, ROOT, RequireTool
 from documents import blocks, reader_environment
@@ -133,16 +134,7 @@ def test_hot_lib_reloader_after(target: Path, tmp_path: Path, environment: dict[
 def cr_header(require_tool: RequireTool, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """cr.h out of the package cr-sys, which carries it."""
     require_tool("cargo")
-    probe = crate(tmp_path_factory.mktemp("cr") / "it", "probe", 'cr-sys = "=0.1.1"', "fn main() {}")
-    done = subprocess.run(
-        ["cargo", "vendor", "--quiet", "--no-delete", "vendored"],
-        cwd=probe,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return probe / "vendored" / "cr-sys" / "vendor" / "cr.h"
+    return peer_headers.cr(tmp_path_factory.mktemp("cr") / "it")
 
 
 def test_cr_before(cr_header: Path, tmp_path: Path, environment: dict[str, str], cxx: str) -> None:

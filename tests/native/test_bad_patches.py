@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import cbuild
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bench"))
@@ -23,27 +22,28 @@ EXPECTED = {
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory, cc: str) -> Path:
-    return tmp_path_factory.mktemp("bad")
+def host(tmp_path_factory: pytest.TempPathFactory, cc: str) -> bad_patches.Host:
+    return bad_patches.build_host(tmp_path_factory.mktemp("bad"))
 
 
-@pytest.fixture(scope="module")
-def host(directory: Path) -> Path:
-    return bad_patches.build_host(directory)
-
-
-@pytest.fixture(scope="module")
-def successor(directory: Path) -> Path:
-    return cbuild.build_module(directory / "next.so", bad_patches.NEXT)
+def seen_of(host: bad_patches.Host, case: str, way: str) -> bad_patches.Seen:
+    module = host.build(bad_patches.cases()[case])
+    assert module is not None
+    return bad_patches.run(host, module, case, way)
 
 
 @pytest.mark.parametrize("case", EXPECTED)
-def test_the_guard_catches(case: str, directory: Path, host: Path, successor: Path) -> None:
-    module = bad_patches.build(bad_patches.cases()[case], directory)
-    assert module is not None
-    seen = bad_patches.run(host, module, case, "guard", successor)
+def test_the_guard_catches(case: str, host: bad_patches.Host) -> None:
+    seen = seen_of(host, case, "guard")
     assert seen.survived and EXPECTED[case] in seen.verdict, seen.verdict
     assert "the implementation before runs" in seen.verdict and "no further module" not in seen.verdict
+
+
+def test_a_trial_meets_the_fault_and_not_another_status(host: bad_patches.Host) -> None:
+    seen = seen_of(host, "null_store", "trial")
+    assert seen.survived and "E-CRASH" in seen.verdict and "the implementation before runs" in seen.verdict, seen
+    harmless_in_the_call = seen_of(host, "use_after_free", "trial")
+    assert harmless_in_the_call.verdict == "survived; the patch runs"
 
 
 def test_the_corpus_is_large_and_described() -> None:
