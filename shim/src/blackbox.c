@@ -125,6 +125,14 @@ static hr_box *new_block(void *where, bool lasting) {
     return box;
 }
 
+void hr_blackbox_fill(void) {
+#ifdef MADV_POPULATE_WRITE
+    /* Changes no byte, and fails (old kernels, a full file system) without harm: then the pages come one by one. */
+    madvise((char *)hr.box + hr.box->modules_offset, (size_t)(hr.box->shards_offset - hr.box->modules_offset),
+            MADV_POPULATE_WRITE);
+#endif
+}
+
 void hr_blackbox_remove(void) {
     if (hr.box_path[0]) unlink(hr.box_path);
 }

@@ -281,6 +281,8 @@ uint64_t hr_reclaim_tables(void);
 /* blackbox.c */
 hr_status hr_blackbox_create(void); /* sets hr.box and hr.box_fd */
 void hr_blackbox_forked(void);             /* in the child: the same address, its own, empty */
+/* Takes all the memory that the records of modules and events will need, at once. */
+void hr_blackbox_fill(void);
 void hr_blackbox_remove(void); /* at exit: there is nothing to find out */
 hr_status hr_blackbox_share(hr_failure *failure); /* makes sure that box_fd is the block's */
 void hr_blackbox_begin(void); /* records change from here; under lock */

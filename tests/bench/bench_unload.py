@@ -3,8 +3,8 @@
     python tests/bench/bench_unload.py [--reloads 20000] [--kept 1000] [--memory 1024]
 
 - Resident memory of a host after 100 reloads and after all of them, with unloading; the growth per reload without. The
-  allocator first gives back what it keeps for later (up to 128 KiB, more or less by chance). The black box is told
-  apart: its rings of events and modules have a fixed size, and fill up once, within the first thousand reloads.
+  allocator first gives back what it keeps for later (up to 128 KiB, more or less by chance). The black box is also told
+  apart: the first module that goes takes all the memory that its rings of events and modules will ever need.
 - The cost of a slot call with so many resident versions, beside that with one, in the same process.
 - The time of a scan of so much written memory (MiB), from the host's own events: two passes, in the shim's thread.
 
@@ -71,7 +71,7 @@ class Host:
         return len(Path(f"/proc/{self.program.pid}/maps").read_text().splitlines())
 
     def box_kib(self) -> float:
-        """Of these the black box, whose rings of events and modules fill up once."""
+        """Of these the black box."""
         status = Path(f"/proc/{self.program.pid}/status").read_text()
         return float(status.partition("RssShmem:")[2].split()[0])
 

@@ -149,6 +149,25 @@ def test_unloads_what_nothing_points_into(world: World) -> None:
     assert world.host.end() == 0
 
 
+KERNEL = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
+
+
+@pytest.mark.skipif(KERNEL < (5, 14), reason="pages cannot be asked for (MADV_POPULATE_WRITE)")
+def test_records_of_what_goes_take_no_further_memory(world: World) -> None:
+    def shared() -> int:
+        status = Path(f"/proc/{world.host.pid}/status").read_text()
+        return int(status.partition("RssShmem:")[2].split()[0])
+
+    world.host.ask("unload on")
+    world.load(1, 2, 3)
+    world.until_unloaded(1)
+    before = shared()
+    paths = f"{world.built.module(4)} {world.built.module(5)}"
+    world.host.ask(f"reload 60 {paths}")
+    world.until(lambda: sum(each["state"] == "retired" for each in world.modules().values()) <= 1)
+    assert shared() == before, "a record of an event or a module took a page that was not there"
+
+
 def test_staged_files_go_with_their_modules(world: World, directory: Path) -> None:
     world.host.ask("unload on")
     world.load(1, 2, 3, 4, 5)
