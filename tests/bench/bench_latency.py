@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,22 +39,34 @@ Write = Callable[[int], int]
 
 
 class Stage:
-    """A scratch directory with a host and a watcher running in it."""
+    """A scratch directory with a host and a watcher running in it.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        directory: It.
+        source: Of a module, with ``{number}`` in it.
+        flags: For the host and the modules.
+        options: For the watcher.
+    """
+
+    def __init__(
+        self, directory: Path, *, source: str = SOURCE, flags: Sequence[str] = (), options: Sequence[str] = ()
+    ) -> None:
         self.directory = directory
+        self.source = source
+        self.flags = flags
         self.out = directory / "out"
         self.program = directory / "latency"
         self.number = 0
         (directory / "run").mkdir(mode=0o700)
         self.out.mkdir(mode=0o755)
-        environment = {"XDG_RUNTIME_DIR": str(directory / "run"), "XDG_STATE_HOME": str(directory / "state")}
+        homes = {"RUNTIME_DIR": "run", "STATE_HOME": "state", "CACHE_HOME": "cache"}
+        environment = {f"XDG_{name}": str(directory / place) for name, place in homes.items()}
         self.environment = {**os.environ, **environment}
         sources = sorted(map(str, (ROOT / "shim" / "src").glob("*.c")))
         self.compile([str(ROOT / "tests/bench/latency.c"), *sources, "-lpthread", "-ldl"], self.program)
         self.host = subprocess.Popen([self.program, "host"], env=self.environment, stdout=subprocess.PIPE, text=True)
         self.watch = subprocess.Popen(
-            [sys.executable, "-m", "hotreload", "watch", self.out, "--json"],
+            [sys.executable, "-m", "hotreload", "watch", self.out, "--json", *options],
             env=self.environment,
             stdout=subprocess.PIPE,
             text=True,
@@ -62,7 +74,7 @@ class Stage:
         self.wait_for("attach")
 
     def compile(self, arguments: list[str], output: Path) -> None:
-        subprocess.run(["cc", "-O2", f"-I{INCLUDE}", *arguments, "-o", output], check=True)
+        subprocess.run(["cc", "-O2", f"-I{INCLUDE}", *self.flags, *arguments, "-o", output], check=True)
 
     def wait_for(self, event: str) -> None:
         assert self.watch.stdout
@@ -85,7 +97,7 @@ class Stage:
     def module(self, number: int) -> Path:
         """A module made before the clock starts."""
         source = self.directory / f"{number}.c"
-        source.write_text(SOURCE.format(number=number), encoding="utf-8")
+        source.write_text(self.source.format(number=number), encoding="utf-8")
         made = self.directory / f"{number}.so"
         self.compile([*FLAGS, str(source)], made)
         made.chmod(0o755)

@@ -1,4 +1,4 @@
-/* For bench_latency.py.
+/* For bench_latency.py and bench_debug_info.py.
  *
  *     latency host                 a host that prints, for every new implementation, its number and when it first ran
  *     latency floor MODULE...      for each module, the time that plain dlopen, dlsym and the first call take
@@ -13,6 +13,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "latency.h"
+
 static int64_t now_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -20,21 +22,31 @@ static int64_t now_ns(void) {
 }
 
 static int32_t fallback(void *state, const void *input, void *output) {
-    (void)state;
+    latency_state *own = state;
     (void)input;
+    own->count++;
     *(int64_t *)output = 0;
     return 0;
 }
 
 static hr_slot slot = HR_SLOT("latency.value", fallback);
 
+#ifdef DESCRIBED
+HR_HOST_LAYOUT(layout, HR_TYPE(latency_state), LATENCY_TAKES)
+static hr_status declare_layout(void) { return hr_declare_layout(NULL, &layout, NULL); }
+#else
+static hr_status declare_layout(void) { return HR_OK; }
+#endif
+
 static int host(void) {
     int64_t seen = 0;
-    if (hr_declare(NULL, &slot) != HR_OK || hr_serve(NULL, "latency", 0, NULL) != HR_OK) return 1;
+    latency_state own = {0, 0};
+    if (hr_declare(NULL, &slot) != HR_OK || declare_layout() != HR_OK) return 1;
+    if (hr_serve(NULL, "latency", 0, NULL) != HR_OK) return 1;
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (;;) {
         int64_t value = 0;
-        hr_call(&slot, NULL, NULL, &value);
+        hr_call(&slot, &own, NULL, &value);
         if (value != seen) printf("%" PRId64 " %" PRId64 "\n", seen = value, now_ns());
         /* Not a spin: on two cores it would take the time that it measures. 50 us are a part of every number. */
         nanosleep(&(struct timespec){0, 50000}, NULL);
