@@ -15,9 +15,10 @@ import click
 from hotreload import config, sources, speed
 from hotreload.commands import COMMANDS, aside, options
 from hotreload.commands.watch import WithHost, reporter, started
-from hotreload.errors import ConfigError
+from hotreload.errors import EXIT_OK, ConfigError
 from hotreload.model import Busy, Guard, HostOptions
 from hotreload.reporters.answers import print_gains
+from hotreload.reporters.jsonl import answer_schema, schema_text
 from hotreload.runner import Options, Runner
 
 if TYPE_CHECKING:
@@ -44,15 +45,19 @@ host. `hotreload new` and `hotreload init` write one.
 @options.asked
 @options.debug_info
 @options.as_json("Print one object a line on standard output, and nothing else there.")
+@click.option("--schema", is_flag=True, help="Print the JSON schema of what --json prints, here or with --suggest.")
 @click.option("--plain", is_flag=True, help="Print timestamped lines instead of the dashboard.")
 @aside.options
 @options.color
 @click.pass_context
 def command(
     context: click.Context, file: Path | None, build: str | None, watch: tuple[str, ...], busy: str | None,
-    restart: bool | None, suggest: bool, wanted: tuple[str, ...], as_json: bool, plain: bool, color: str,
+    restart: bool | None, suggest: bool, wanted: tuple[str, ...], as_json: bool, schema: bool, plain: bool, color: str,
     asked: HostOptions, debug_info: bool | None, beside: aside.Asked,
 ) -> int:  # fmt: skip
+    if schema:
+        click.echo(answer_schema("suggest") if suggest else schema_text())
+        return EXIT_OK
     if as_json and plain:
         raise click.UsageError("--json and --plain exclude each other")
     given: dict[str, Any] = {

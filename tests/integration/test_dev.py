@@ -18,7 +18,7 @@ from pathlib import Path
 import pyte
 import pytest
 from conftest import RequireTool
-from integration.harness import PATIENCE_SECONDS, Bench, Watch
+from integration.harness import PATIENCE_SECONDS, Bench, Watch, check_answer
 
 
 @pytest.fixture
@@ -317,6 +317,7 @@ def test_suggest_measures_what_is_installed(bench: Bench) -> None:
     done = bench.call("dev", "--suggest", "--json", cwd=project, XDG_CONFIG_HOME=str(bench.home))
     assert done.code == 0, done.err
     (told,) = done.json
+    check_answer("suggest", told)
     assert told["source"] == "a.c" and told["warm"] > 0
     gains = {gain["name"]: gain for gain in told["gains"]}
     assert {"warm build directory", "mold", "lld", "split debug info", "tcc for the module"} <= set(gains)
