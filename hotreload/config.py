@@ -53,7 +53,7 @@ class Config:
     hosts: tuple[str, ...] = ()
     """Only these hosts, by name or pid."""
     sources: tuple[str, ...] = (".",)
-    """Directories whose sources are watched."""
+    """Directories whose sources are watched, and single files, whatever their names end in."""
     env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Further environment of build and host."""
     busy: Busy = Busy.QUEUE

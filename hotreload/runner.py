@@ -640,14 +640,17 @@ class Runner:
     def _watch_sources(self) -> None:
         options, before = self._options, self._edits
         wanted = bool(options.build or options.awaited or options.restart)
-        roots = (options.sources or (Path(),)) if options.build else ()
-        if before and wanted and before.watches(roots, options.paths, options.awaited):
+        sources = (options.sources or (Path(),)) if options.build else ()
+        files = [path for path in sources if path.is_file()]
+        roots = [path for path in sources if path not in files]
+        special = (*options.awaited, *files)
+        if before and wanted and before.watches(roots, options.paths, special):
             return
         if before:
             before.stop()
         self._edits = None
         if wanted:
-            self._edits = Edits(roots, options.paths, options.awaited, self._edited, idle=self._look_at_own_code)
+            self._edits = Edits(roots, options.paths, special, self._edited, idle=self._look_at_own_code)
             self._edits.start(before)
 
     def _edited(self, paths: Sequence[str], saved: float) -> None:

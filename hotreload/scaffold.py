@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hotreload.errors import HotreloadError
 
-LANGUAGES = ("c", "cpp", "rust", "zig")
+LANGUAGES = ("c", "cpp", "rust", "zig", "python")
 KINDS: Mapping[str, tuple[str, ...]] = {
     "module": ("common", "module"),
     "host": ("common", "host"),

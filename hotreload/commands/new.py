@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -40,6 +41,8 @@ def values(name: str, language: str) -> dict[str, str]:
         "NAME": name,
         "IDENT": name.replace("-", "_"),
         "RUST_DIR": shim.rust.as_posix(),
+        "UPPER": name.replace("-", "_").upper(),
+        "PYTHON": shlex.quote(sys.executable),
         "ARCHIVE": shim.libs()[0] if language == "zig" else "",
         "ZIG": zig(),
     }

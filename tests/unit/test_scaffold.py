@@ -10,7 +10,15 @@ import pytest
 from hotreload import scaffold, sources
 from hotreload.errors import HotreloadError
 
-VALUES = {"NAME": "my-game", "IDENT": "my_game", "RUST_DIR": "/crate", "ARCHIVE": "/lib.a", "ZIG": "zig"}
+VALUES = {
+    "NAME": "my-game",
+    "IDENT": "my_game",
+    "UPPER": "MY_GAME",
+    "PYTHON": "python3",
+    "RUST_DIR": "/crate",
+    "ARCHIVE": "/lib.a",
+    "ZIG": "zig",
+}
 
 
 def make(templates: Path, name: str, text: str) -> None:
