@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -163,11 +164,19 @@ def test_a_host_that_ends(host: RealHost) -> None:
         Link(host.socket)
 
 
+def stand_still(pid: int) -> None:
+    """Stops a process; returns when none of its threads runs any more: the signal reaches them one by one."""
+    os.kill(pid, signal.SIGSTOP)
+    threads = Path(f"/proc/{pid}/task")
+    while any(each.joinpath("stat").read_text().rpartition(")")[2].split()[0] != "T" for each in threads.iterdir()):
+        time.sleep(0.001)
+
+
 def test_a_connection_that_another_thread_closes(host: RealHost) -> None:
     """The runner does so when it sees that a host has died, while the swapper waits for that host's answer."""
     for before in (True, False):
         with Link(host.socket) as peer:
-            os.kill(host.pid, signal.SIGSTOP)  # it owes an answer
+            stand_still(host.pid)  # it owes an answer
             peer.begin_load(["/x.so"])
             close = Timer(0.0 if before else 0.05, peer.close)
             close.start()
