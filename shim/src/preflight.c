@@ -493,7 +493,7 @@ static Elf64_Shdr section_at(const image *image, uint64_t index) {
 static const char *section_name(const image *image, const Elf64_Shdr *section) {
     uint64_t index = image->header.e_shstrndx;
     if (index == SHN_XINDEX) index = section_at(image, 0).sh_link;
-    if (index >= image->section_count) return "";
+    if (index == 0 || index >= image->section_count) return ""; /* the first header is no section: P2 leaves it alone */
     Elf64_Shdr names = section_at(image, index);
     if (names.sh_type != SHT_STRTAB || section->sh_name >= names.sh_size) return "";
     const char *name = (const char *)image->bytes + names.sh_offset + section->sh_name;

@@ -69,7 +69,9 @@ def test_every_code_that_bytes_can_lead_to_is_among_them() -> None:
 
 
 def test_preflight(shim: cbuild.Shim, tmp_path: Path) -> None:
-    assert reached(codes(shim, "preflight", corpus.modules(tmp_path / "m"), tmp_path)) == corpus.PREFLIGHT_CODES
+    told = codes(shim, "preflight", corpus.modules(tmp_path / "m"), tmp_path)
+    assert reached(told) == corpus.PREFLIGHT_CODES
+    assert told["names-nowhere"] == ["ok"], "the loader reads no section"
 
 
 def test_layout(shim: cbuild.Shim, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -111,7 +112,17 @@ def modules(directory: Path) -> Mapping[str, bytes]:
             on_load="return ++tls;",
         ).read_bytes(),
         "no-dynamic": _no_dynamic(Elf(plain)),
+        "names-nowhere": _names_nowhere(elf),
     }
+
+
+def _names_nowhere(elf: bytes) -> bytes:
+    """Section 0, which is none, as the table of the sections' names, far outside of the file. Found by the fuzzer."""
+    changed = bytearray(elf)
+    (sections,) = struct.unpack_from("<Q", changed, 0x28)  # e_shoff
+    struct.pack_into("<H", changed, 0x3E, 0)  # e_shstrndx
+    struct.pack_into("<IIQQQQ", changed, sections, 0, 3, 0, 0, 0x4200000000, 1 << 40)  # SHT_STRTAB, offset and size
+    return bytes(changed)
 
 
 def _no_dynamic(elf: Elf) -> bytes:
