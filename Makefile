@@ -39,7 +39,7 @@ ifneq ($(CARGO),)
 endif
 
 test: $(INSTALLED) ## Run all tests (PYTEST_ARGS="-k name" for some)
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(INSTALLED) ## Check style, types and warnings; fast enough for every commit
 	$(BIN)/ruff check --quiet --output-format concise .

@@ -56,6 +56,17 @@ plain_checkout = pytest.mark.skipif(
 MODULE_FLAGS = ("-shared", "-fPIC", "-O2", "-fvisibility=hidden", "-Wl,-Bsymbolic", "-Wl,--build-id")
 
 
+LONGEST = ("test_newcomer.py", "test_rust.py", "test_torture.py", "test_layout_rust.py", "test_config.py")
+"""Files of few tests that take a minute or two. Last, where xdist puts them, workers without work wait for them; first,
+all other files fill up the time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first (``--no-loadscope-reorder`` keeps it so), else as they were."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
 class BuildModule(Protocol):
     """The `build_module` fixture."""
 

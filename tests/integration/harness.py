@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cbuild
 from conftest import INCLUDE, MODULE_FLAGS, ROOT, compile_to
 from jsonschema import Draft202012Validator
 
@@ -40,9 +41,8 @@ Json = dict[str, Any]
 
 def build_host(directory: Path, cc: str, source: str = "host.c") -> Path:
     """Compiles a host and the shim's sources into one program."""
-    sources = sorted((ROOT / "shim" / "src").glob("*.c"))
     command: list[str | Path] = [cc, "-std=c11", "-O1", "-g", "-I", INCLUDE, "-I", HERE, HERE / source]
-    command += [*sources, *LIBRARIES]
+    command += [cbuild.build_shim(directory / "shim").archive, *LIBRARIES]
     return compile_to(directory / Path(source).stem, command)
 
 

@@ -9,12 +9,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import cbuild
 import pytest
 from conftest import INCLUDE, MODULE_FLAGS, RequireTool
 from documents import reader_environment
 
 HERE = Path(__file__).resolve().parent
-SHIM = HERE.parents[1] / "shim"
 FLAGS = ("-std=c++17", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-I", str(INCLUDE), "-I", str(HERE))
 
 MODULE = """
@@ -31,20 +31,14 @@ HOTRELOAD_MODULE("counter", FACTOR, hotreload::patch<add>("counter.add"), hotrel
 
 
 @pytest.fixture(scope="module")
-def objects(tmp_path_factory: pytest.TempPathFactory, cc: str) -> list[Path]:
-    """The shim."""
-    directory = tmp_path_factory.mktemp("objects")
-    made = []
-    for source in sorted((SHIM / "src").glob("*.c")):
-        made.append(directory / f"{source.stem}.o")
-        subprocess.run([cc, "-O1", "-c", "-I", INCLUDE, source, "-o", made[-1]], check=True)
-    return made
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return cbuild.build_shim(tmp_path_factory.mktemp("shim")).archive
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory, objects: list[Path], cxx: str) -> Path:
+def host(tmp_path_factory: pytest.TempPathFactory, shim: Path, cxx: str) -> Path:
     program = tmp_path_factory.mktemp("host") / "host"
-    command = [cxx, *FLAGS, HERE / "host.cpp", *objects, "-o", program, "-lpthread", "-ldl"]
+    command = [cxx, *FLAGS, HERE / "host.cpp", shim, "-o", program, "-lpthread", "-ldl"]
     subprocess.run(command, check=True)
     return program
 
@@ -161,14 +155,14 @@ HOTRELOAD_MODULE("counter", 1, hotreload::patch<add>("counter.add"))
 
 
 def test_a_crash_leaves_the_calls_own_state_as_it_was(
-    cxx: str, objects: list[Path], environment: dict[str, str], tmp_path: Path
+    cxx: str, shim: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
     """The guard's copy, told of by the typed slot: the fallback answers the very same call, on the state of before."""
     tmp_path.chmod(0o755)
     for name, source in (("host", GUARDED), ("module", CRASHING)):
         (tmp_path / f"{name}.cpp").write_text(source)
     program, module = tmp_path / "host", tmp_path / "module.so"
-    subprocess.run([cxx, *FLAGS, tmp_path / "host.cpp", *objects, "-o", program, "-lpthread", "-ldl"], check=True)
+    subprocess.run([cxx, *FLAGS, tmp_path / "host.cpp", shim, "-o", program, "-lpthread", "-ldl"], check=True)
     subprocess.run([cxx, *FLAGS, *MODULE_FLAGS, tmp_path / "module.cpp", "-o", module], check=True)
     module.chmod(0o755)
     done = subprocess.run([program, module], env=environment, capture_output=True, text=True, check=True)

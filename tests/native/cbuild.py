@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-INCLUDE = ROOT / "shim" / "include"
-SOURCES = ROOT / "shim" / "src"
+from objects import INCLUDE, SOURCES, compiled
+
+ROOT = SOURCES.parents[1]
 PREFLIGHT = tuple(SOURCES / name for name in ("layout.c", "compare.c", "status.c"))
 """What preflight.c needs beside itself."""
 HOSTS = Path(__file__).resolve().parent / "hosts"
@@ -66,11 +66,7 @@ def cc() -> str:
 def build_shim(directory: Path, *flags: str) -> Shim:
     """Builds ``libhotreload.a`` and ``libhotreload.so`` in ``directory``; ``flags`` such as ``-fsanitize=thread``."""
     directory.mkdir(parents=True, exist_ok=True)
-    objects = []
-    for source in sorted(SOURCES.glob("*.c")):
-        target = directory / f"{source.stem}.o"
-        run([cc(), "-c", "-O2", "-g", "-fPIC", *WARNINGS, *flags, "-I", INCLUDE, "-o", target, source])
-        objects.append(target)
+    objects = compiled(cc(), ["-O2", "-g", "-fPIC", *WARNINGS, *flags, "-I", str(INCLUDE)], run)
     archive, shared = directory / "libhotreload.a", directory / "libhotreload.so"
     archive.unlink(missing_ok=True)
     run(["ar", "rcs", archive, *objects])

@@ -4,8 +4,8 @@
 #
 #     sanitize.sh [thread|address|plain]...        default: all three
 #
-# CC picks the compiler, CHANGES, REAL and CRASHES how much is done (20000, 200 and 1000), THREADS how many threads call
-# (4, or twice the cores where that is more).
+# CC picks the compiler, PARTS what is run ("torture guard"), CHANGES, REAL and CRASHES how much is done (20000, 200 and
+# 1000), THREADS how many threads call (4, or twice the cores where that is more).
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -87,6 +87,5 @@ guard() {
 
 if [ $# -eq 0 ]; then set -- plain address thread; fi
 for kind in "$@"; do
-    torture "$kind"
-    guard "$kind"
+    for part in ${PARTS:-torture guard}; do "$part" "$kind"; done
 done

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import cbuild
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -149,11 +150,7 @@ def test_a_program(compiler: str, off: bool, tmp_path: Path, require_tool: Requi
     if off:
         flags.append("-DHOTRELOAD_OFF")
     else:
-        for source in sorted((ROOT / "shim" / "src").glob("*.c")):
-            target = tmp_path / f"{source.stem}.o"
-            subprocess.run(["gcc", "-c", "-I", INCLUDE, source, "-o", target], check=True)
-            libraries.append(str(target))
-        libraries += ["-lpthread", "-ldl"]
+        libraries = [str(cbuild.build_shim(tmp_path / "shim").archive), *cbuild.LIBRARIES]
     text = PROGRAM.replace("REST", "" if off else REST)
     done = compile_(require_tool(compiler), tmp_path, text, *flags, libraries=libraries)
     assert done.returncode == 0, done.stderr
