@@ -105,7 +105,7 @@ EXAMPLES = {
                 Edit("const STEP: i64 = 100;", "const STEP: i64 = 5000;"),
                 Edit("implementation: 3 }", "implementation: 4 }"),
             ),
-            abi=Edit('hotreload::patch_module!("counter", 3, [("counter.step", step)]);', _RUST_ABI),
+            abi=Edit('hotreload::patch_module!("counter", 3, [described("counter.step", step)]);', _RUST_ABI),
             broken=Edit("counter.steps += 1;", "counter.setps += 1;"),
         ),
         Example(

@@ -220,6 +220,21 @@ def test_a_refused_module_leaves_the_demo_running(tree: Path, target: Path, tmp_
     assert output.count("(implementation 0)") == 6
 
 
+def test_a_module_with_other_types_is_refused_by_the_demo(tree: Path, target: Path) -> None:
+    example = tree / "examples/counter-rust"
+    shared = example / "shared-abi" / "src" / "lib.rs"
+    before = shared.read_text()
+    shared.write_text(before.replace("pub steps: u64", "pub steps: u32"))
+    try:
+        run("cargo", "build", cwd=example / "counter-patch-v1", target=target)
+    finally:
+        shared.write_text(before)
+    output = run("cargo", "run", "--", target / "debug/libcounter_patch_v1.so",
+                 cwd=example / "counter-host", target=target)  # fmt: skip
+    assert "E-LAYOUT" in output and "Counter" in output, output
+    assert output.count("(implementation 0)") == 6
+
+
 @pytest.fixture
 def served(tree: Path, target: Path, runtime_home: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     """The example's host without arguments, and its runtime directory."""

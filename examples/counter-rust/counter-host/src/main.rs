@@ -21,7 +21,7 @@ fn step(counter: &mut Counter, step: &Step, stepped: &mut Stepped) -> i32 {
     0
 }
 
-static STEP: Slot<Counter, Step, Stepped> = Slot::new(c"counter.step", step);
+static STEP: Slot<Counter, Step, Stepped> = Slot::new(c"counter.step", step).described();
 
 /// One step and its line. An implementation that fails (a panic is a status, too) leaves the host running.
 fn advance(counter: &mut Counter) -> Result<(), std::io::Error> {
@@ -42,7 +42,7 @@ fn demonstrate(counter: &mut Counter, modules: &[PathBuf]) -> Result<(), Box<dyn
         advance(counter)?;
     }
     for path in modules {
-        // SAFETY: the modules of this example take the types of shared-abi.
+        // SAFETY: the modules of this example take the types of shared-abi; one that was built with others is refused.
         match unsafe { hotreload::load(path) } {
             Ok(report) => println!(
                 "loaded {} v{} in {:?}; generation {}; the counter stays at {}",

@@ -9,4 +9,4 @@ fn step(counter: &mut Counter, step: &Step, stepped: &mut Stepped) -> i32 {
     0
 }
 
-hotreload::patch_module!("counter", 1, [("counter.step", step)]);
+hotreload::patch_module!("counter", 1, [described("counter.step", step)]);

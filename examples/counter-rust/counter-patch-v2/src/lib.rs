@@ -9,4 +9,4 @@ fn step(counter: &mut Counter, step: &Step, stepped: &mut Stepped) -> i32 {
     0
 }
 
-hotreload::patch_module!("counter", 2, [("counter.step", step)]);
+hotreload::patch_module!("counter", 2, [described("counter.step", step)]);

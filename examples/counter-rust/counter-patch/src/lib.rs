@@ -11,4 +11,4 @@ fn step(counter: &mut Counter, step: &Step, stepped: &mut Stepped) -> i32 {
     0
 }
 
-hotreload::patch_module!("counter", 3, [("counter.step", step)]);
+hotreload::patch_module!("counter", 3, [described("counter.step", step)]);
