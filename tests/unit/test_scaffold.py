@@ -53,6 +53,20 @@ def test_every_template_is_filled_in_whole(language: str, kind: str) -> None:
         assert "dot-" not in name
 
 
+@pytest.mark.parametrize("kind", scaffold.KINDS)
+@pytest.mark.parametrize("language", scaffold.LANGUAGES)
+def test_readmes_name_what_is_there(language: str, kind: str) -> None:
+    """Its commands are run by integration/test_newcomer.py."""
+    found = scaffold.files(sources.templates(), language, kind, VALUES)
+    told = set(re.findall(r"`([^`]+)`", found["README.md"]))
+    code = "".join(text for name, text in found.items() if name != "README.md")
+    places = {name for name in told if "/" in name or name.rpartition(".")[2] in ("c", "cpp", "h", "hpp", "zig", "py")}
+    assert places and all(any(f"{file}/".startswith(f"{name}/") for file in found) for name in places), places
+    names = told - places
+    assert "my-game.tick" in names and all(name in code for name in names), names
+    assert ("dev" in found["README.md"].split()) and found["README.md"].endswith("\n")
+
+
 @pytest.mark.parametrize("name", ["", "A", "1a", "a b", "../x", "-x", "a" * 41, "ä"])
 def test_bad_names(name: str) -> None:
     with pytest.raises(HotreloadError, match="E-USAGE"):
