@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import importlib.util
 import os
 import platform
 import resource
@@ -115,8 +116,15 @@ def _other_languages() -> Iterator[Check]:
     """What is missing here harms only those who write in it."""
     for name, programs in (("C++ compiler", ("c++", "g++", "clang++")), ("Rust", ("cargo",)), ("Zig", ("zig",))):
         path = next(filter(None, map(shutil.which, programs)), None)
-        version = [path, "version" if name == "Zig" else "--version"] if path else []
-        yield Check(name, Level.OK, f"{path}: {_first_line(version)}" if path else f"none; only {name} code needs it")
+        command = [path] if path else zig_package() if name == "Zig" else []
+        version = [*command, "version" if name == "Zig" else "--version"]
+        told = f"{' '.join(command)}: {_first_line(version)}" if command else f"none; only {name} code needs it"
+        yield Check(name, Level.OK, told)
+
+
+def zig_package() -> list[str]:
+    """How Zig is called where it came as a Python package (ziglang); empty where it did not."""
+    return [sys.executable, "-m", "ziglang"] if importlib.util.find_spec("ziglang") else []
 
 
 def _linker() -> Check:

@@ -213,7 +213,8 @@ def choose(entries: Sequence[Entry], module: str | None, asked: str) -> Entry:
         entries: Where to look.
         module: Its module's name; None for any.
         asked: ``#12``: that entry; ``3`` or ``v3``: that version of the manifest; ``a1f3``: the beginning of a build id
-            or content.
+            or content. Where no manifest has that version: ``12``: that entry (shells take ``#12`` for a comment);
+            ``v3``: what brought a slot to its version 3, as screens show it, in the last life that did.
 
     Raises:
         ConfigError: ``asked`` means several contents.
@@ -241,15 +242,20 @@ def _meant(swaps: Sequence[Entry], asked: str) -> list[Entry]:
     if asked.startswith("#"):
         return [each for each in swaps if str(each.number) == asked[1:]]
     version = asked.removeprefix("v")
-    found = [each for each in swaps if version.isdecimal() and each.module.version == int(version)]
-    if found or len(asked) < ID_DIGITS:
+    number = int(version) if version.isdecimal() else None
+    found = [each for each in swaps if each.module.version == number]
+    if found:
         return found
     wanted = asked.lower()
-    return [
-        each
-        for each in swaps
-        if each.module.build_id.startswith(wanted) or f"{each.module.content:016x}".startswith(wanted)
-    ]
+    if len(asked) >= ID_DIGITS and (found := [each for each in swaps if _is_content(each, wanted)]):
+        return found
+    if version == asked:
+        return [each for each in swaps if each.number == number]
+    return [each for each in swaps if any(change.after == number for change in each.changes)][-1:]
+
+
+def _is_content(entry: Entry, digits: str) -> bool:
+    return entry.module.build_id.startswith(digits) or f"{entry.module.content:016x}".startswith(digits)
 
 
 def _as_json(entry: Entry) -> dict[str, Any]:

@@ -122,7 +122,8 @@ def _cargo(directory: Path) -> Project:
         if modules
         else (
             'a patch module: a crate with crate-type = ["cdylib"] that depends on hotreload and uses patch_module!',
-            'both it and the host: hotreload = { path = "$(hotreload config --rust-dir)" }',
+            "a host: a program that depends on hotreload, declares slots and serves them",
+            'for both: hotreload = { path = "$(hotreload config --rust-dir)" }',
         ),
     )
 
@@ -197,7 +198,7 @@ def _meson(directory: Path) -> Project:
         prepare="" if known else f"test -d {build}/meson-private || {setup}",
         libraries=tuple(str(path) for kind, path in found if kind == "shared library"),
         done=() if known else (f"configured {build}/ ({setup})",),
-        advice=("a host: dependency('hotreload'), with pkg-config; a patch module: shared_module(...)",),
+        advice=("a host: dependency('hotreload'), with pkg-config", "a patch module: shared_module(...)"),
     )
 
 
@@ -219,7 +220,12 @@ def _make(directory: Path) -> Project:
         "make",
         _directories(modules, Path()) or ("build",),
         tuple(map(str, sorted(programs))),
-        advice=() if modules else ("see `hotreload config --cflags --libs` for a host, --cflags for a patch module",),
+        advice=()
+        if modules
+        else (
+            "a host: a program built with `hotreload config --cflags --libs`",
+            "a patch module: cc -shared -fPIC -fvisibility=hidden -Wl,-Bsymbolic, with `hotreload config --cflags`",
+        ),
     )
 
 

@@ -30,8 +30,10 @@ def command(host: str | None) -> int:
     click.echo(f"  build: {found.build}")
     click.echo(f"  watch: {', '.join(found.watch)}")
     click.echo(f"  host:  {chosen or 'not known; name it in the file'}")
+    if found.advice:
+        click.echo("to swap code instead of starting the host again, the project needs")
     for line in found.advice:
-        click.echo(f"to swap code instead of starting the host again, add {advise(line)}")
+        click.echo(f"  {advise(line)}")
     click.echo("next: hotreload dev")
     return 0
 

@@ -20,7 +20,8 @@ HELP = f"""{COMMANDS["rollback"]}
 MODULE is a module's name. Its content is quarantined: the host refuses it from then on.
 
 With --to, a version that has run before is loaded again, as `hotreload load` would, into the hosts that have its slots:
-3 or v3 is that version of the module's manifest, a1f3c09e an id, #12 an entry of `hotreload history`. Content that is
+3 or v3 is that version of the module's manifest, a1f3c09e an id, #12 an entry of `hotreload history`. Where no manifest
+has that version, 12 is that entry, and v3 what brought a slot to its version 3, as screens show it. Content that is
 quarantined in a host stays refused there.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,18 @@ def test_a_machine_that_runs_these_tests_is_fit(bench: Bench) -> None:
     assert all(each["found"] for each in checks.values())
     assert all((each["state"] == "ok") == (not each["fix"]) for each in checks.values())
     assert "called" in checks["swap"]["found"], "a module was built, loaded and called for real"
+
+
+def test_zig_may_be_a_python_package(bench: Bench) -> None:
+    """As `hotreload new` finds it, and the build that it writes."""
+    (package := bench.work / "site" / "ziglang").mkdir(parents=True)
+    (package / "__main__.py").write_text("print('0.99.9')\n")
+    (package / "__init__.py").touch()
+    (tools := bench.work / "tools").mkdir()
+    for name in ("cc", "ld", "as"):
+        (tools / name).symlink_to(shutil.which(name) or name)
+    _, checks = examine(bench, PATH=str(tools), PYTHONPATH=str(package.parent))
+    assert checks["Zig"]["found"].endswith(" -m ziglang: 0.99.9")
 
 
 def test_in_words(bench: Bench) -> None:

@@ -185,10 +185,25 @@ ENTRIES = [
 @pytest.mark.parametrize(
     ("module", "asked", "number"),
     [("m", "1", 5), ("m", "v1", 5), ("other", "1", 6), (None, "#2", 2), (None, "cccc", 3), ("m", "BBBB0002", 2),
-     (None, "00000000bbbb", 2)],
+     (None, "00000000bbbb", 2), (None, "6", 6), ("m", "5", 5)],
 )  # fmt: skip
 def test_a_version_is_found(module: str | None, asked: str, number: int) -> None:
     assert history.choose(ENTRIES, module, asked).number == number
+
+
+def test_a_version_of_a_slot_is_found_where_no_manifest_has_it() -> None:
+    """The templates' modules are all of version 1; what a screen shows are the slot's versions."""
+    lives = [(1, plain(1, 0xA1)), (2, plain(1, 0xA2)), (1, plain(1, 0xB1)), (2, plain(1, 0xB2))]
+    entries = [
+        replace(entry(number, module), changes=(Change("m.tick", after - 1, after),))
+        for number, (after, module) in enumerate(lives, 1)
+    ]
+    assert history.choose(entries, "m", "v2").number == 4, "of the last life"
+    assert history.choose(entries, None, "2").number == 2, "without v it is the entry"
+    with pytest.raises(errors.HotreloadError, match="knows no version m v3"):
+        history.choose(entries, "m", "v3")
+    with pytest.raises(errors.ConfigError, match="4 different modules"):
+        history.choose(entries, "m", "v1")
 
 
 @pytest.mark.parametrize(
