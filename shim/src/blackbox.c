@@ -210,7 +210,7 @@ void hr_blackbox_end(void) {
 }
 
 /* All that the slot's record, and its owners before, have counted. */
-static uint64_t calls_of(uint32_t index) {
+static inline uint64_t calls_of(uint32_t index) {
     const hr_box *box = hr.box;
     uint64_t sum = 0, stride = box->shard_stride;
     const char *calls = (const char *)box + box->shards_offset + offsetof(hr_shard, calls) + index * sizeof(uint64_t);
@@ -219,8 +219,7 @@ static uint64_t calls_of(uint32_t index) {
     return sum;
 }
 
-static uint32_t state_of(uint32_t index) {
-    const hr_slot_info *slot = &hr.slots[index];
+static inline uint32_t state_of(const hr_slot_info *slot, uint32_t index) {
     if (slot->runtime == NULL) return HR_SLOT_FREE;
     if (!slot->declared) return HR_SLOT_UNDECLARED;
     if (slot->module == NULL) return HR_SLOT_FALLBACK;
@@ -228,7 +227,7 @@ static uint32_t state_of(uint32_t index) {
 }
 
 /* Whether a layout says what the slot takes. */
-static uint32_t described(const hr_slot_info *slot) {
+static inline uint32_t described(const hr_slot_info *slot) {
     uint32_t flags = 0;
     const hr_layout_v1 *host = slot->runtime ? slot->runtime->declared : NULL;
     const hr_layout_v1 *module = slot->module ? slot->module->manifest->layout : NULL;
@@ -237,27 +236,41 @@ static uint32_t described(const hr_slot_info *slot) {
     return flags;
 }
 
-void hr_blackbox_slot(uint32_t index, bool changed, uint64_t now) {
-    const hr_slot_info *slot = &hr.slots[index];
-    hr_box_slot *record = slot_record(index);
+static inline void write_slot(hr_box_slot *record, const hr_slot_info *slot, uint32_t index) {
     if (record->state == HR_SLOT_FREE) memcpy(record->symbol, slot->symbol, sizeof record->symbol);
     record->version = slot->version;
     record->module = slot->module ? slot->module->record : 0;
-    record->state = state_of(index);
+    record->state = state_of(slot, index);
     uint32_t flags = described(slot);
-    hr.described = hr.described || flags != 0;
+    if (flags) hr.described = true;
     if (hr.described) record->flags = flags; /* in another cache line than the rest: no commit pays for what is not used */
     record->runtime = slot->runtime ? slot->runtime->number : 0;
-    if (!changed) return;
-    record->generation = slot->runtime ? slot->runtime->generation : 0;
-    record->swapped_at = now;
-    record->epoch = (uint32_t)__atomic_load_n(&hr_dispatch.epoch, __ATOMIC_RELAXED) + 1; /* the commit's own, to come */
-    record->swaps++;
-    if (hr.box->sample_every) hr_sample_version(index, slot->version);
-    record->calls_at_swap = calls_of(index) - record->calls_base;
 }
 
-void hr_blackbox_ask_ahead(uint32_t index) { __builtin_prefetch(&slot_record(index)->version, 1); }
+void hr_blackbox_slot(uint32_t index) { write_slot(slot_record(index), &hr.slots[index], index); }
+
+void hr_blackbox_swapped(const hr_assignment *assignments, uint32_t count, uint64_t now) {
+    /* Read once: the compiler has to think that a store to a record changes them. */
+    hr_box_slot *records = at(hr.box->slots_offset);
+    const hr_slot_info *slots = hr.slots;
+    uint32_t epoch = (uint32_t)__atomic_load_n(&hr_dispatch.epoch, __ATOMIC_RELAXED) + 1; /* the commit's own, to come */
+    bool sampled = hr.box->sample_every != 0;
+    for (uint32_t i = 0; i < count; i++) {
+        /* Records are too far apart for the processor to guess the next: without this a large commit would wait for
+         * memory most of its time. */
+        if (i + HR_AHEAD < count) __builtin_prefetch(&records[assignments[i + HR_AHEAD].index].version, 1);
+        uint32_t index = assignments[i].index;
+        const hr_slot_info *slot = &slots[index];
+        hr_box_slot *record = &records[index];
+        write_slot(record, slot, index);
+        record->generation = slot->runtime ? slot->runtime->generation : 0;
+        record->swapped_at = now;
+        record->epoch = epoch;
+        record->swaps++;
+        if (sampled) hr_sample_version(index, slot->version);
+        record->calls_at_swap = calls_of(index) - record->calls_base;
+    }
+}
 
 uint64_t hr_blackbox_calls(uint32_t index) {
     const hr_box_slot *record = slot_record(index);
@@ -336,7 +349,7 @@ void hr_blackbox_rebuild(void) {
         hr_blackbox_module(module, module->state == HR_MODULE_LIVE ? "" : "loaded before the fork");
     }
     for (uint32_t i = 1; i < hr.slot_count; i++) {
-        hr_blackbox_slot(i, false, now);
+        hr_blackbox_slot(i);
         if (hr_dispatch.table->entries[i].flags & HR_ENTRY_FIRST) continue;
         slot_record(i)->first_version = hr.slots[i].version; /* called before the fork, if it ever changed */
         slot_record(i)->first_called = hr.slots[i].version ? now : 0;

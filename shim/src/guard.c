@@ -734,7 +734,7 @@ static void end_probation(hr_probation *record) {
     __atomic_store_n(&record->over, 1, __ATOMIC_RELAXED);
     hr_dispatch_drop(hr_dispatch.table, record->index, HR_ENTRY_GUARD);
     hr_blackbox_begin();
-    hr_blackbox_slot(record->index, false, 0);
+    hr_blackbox_slot(record->index);
     hr_blackbox_end();
 }
 

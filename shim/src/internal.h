@@ -126,6 +126,10 @@ struct hr_runtime {
     bool migrated;          /* ever: only then does a roll back have to look */
 };
 
+/* How far ahead a loop over slots asks for memory: enough to hide a miss of the nearer caches, few enough to be there
+ * still when it comes. */
+#define HR_AHEAD 16
+
 /* A slot's next implementation, for hr_dispatch_publish. */
 typedef struct hr_assignment {
     uint32_t index;
@@ -287,8 +291,9 @@ void hr_blackbox_remove(void); /* at exit: there is nothing to find out */
 hr_status hr_blackbox_share(hr_failure *failure); /* makes sure that box_fd is the block's */
 void hr_blackbox_begin(void); /* records change from here; under lock */
 void hr_blackbox_end(void);
-void hr_blackbox_slot(uint32_t index, bool changed, uint64_t now);
-void hr_blackbox_ask_ahead(uint32_t index); /* fetches what hr_blackbox_slot will write */
+void hr_blackbox_slot(uint32_t index); /* what it is now */
+/* The same of slots that the commit under way has changed, and that it has. */
+void hr_blackbox_swapped(const hr_assignment *assignments, uint32_t count, uint64_t now);
 void hr_blackbox_free_slot(uint32_t index); /* its counters become the next owner's base */
 void hr_blackbox_module(hr_module *module, const char *reason); /* gives it a record when it has none */
 void hr_blackbox_cost(hr_module *module, bool counts); /* into, or out of, what resident modules cost */

@@ -21,8 +21,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define AHEAD 16 /* slots: enough to hide a miss of the nearer caches, few enough to be there still */
-
 /* ---- reports ---- */
 
 static hr_report *report_new(uint32_t changes, const char *path) {
@@ -753,14 +751,12 @@ static void record_change(hr_report *report, uint32_t index, uint64_t from, uint
     record_kind(report, index, from, kind);
 }
 
-static void assign(const hr_assignment *assignment, uint64_t now) {
-    hr_slot_info *slot = &hr.slots[assignment->index];
+static void assign(hr_slot_info *slot, const hr_assignment *assignment) {
     if (slot->module) slot->module->uses--;
     slot->module = assignment->module;
     slot->function = assignment->function;
     slot->version++;
     if (slot->module) slot->module->uses++;
-    hr_blackbox_slot(assignment->index, true, now);
 }
 
 /* Creates what the modules name and no host declared; the reservation made room, only memory can fail. */
@@ -847,14 +843,6 @@ typedef struct hr_commit_job {
     hr_migrate_fault fault;
 } hr_commit_job;
 
-/* The black box's records and the report's changes are too far apart for the processor to guess the next: without this a
- * large commit would wait for memory most of its time. */
-static void ask_ahead(const hr_transaction *transaction, const hr_report *report, uint32_t at, uint32_t end) {
-    if (at + AHEAD >= end) return;
-    hr_blackbox_ask_ahead(transaction->assignments[at + AHEAD].index);
-    __builtin_prefetch(&report->changes[report->change_count + AHEAD].from, 1);
-}
-
 static void commit_modules(hr_transaction *transaction, hr_report **reports) {
     uint64_t now = hr_realtime_ns();
     hr_blackbox_begin();
@@ -871,15 +859,17 @@ static void commit_modules(hr_transaction *transaction, hr_report **reports) {
             const hr_assignment *assignment = &transaction->assignments[at];
             hr_slot_info *slot = &hr.slots[assignment->index];
             uint64_t from = slot->version;
-            ask_ahead(transaction, reports[i], at, end);
+            /* As in hr_blackbox_swapped: changes are far apart. */
+            if (at + HR_AHEAD < end) __builtin_prefetch(&reports[i]->changes[reports[i]->change_count + HR_AHEAD].from, 1);
             remember(slot);
-            assign(assignment, now);
+            assign(slot, assignment);
             record_kind(reports[i], assignment->index, from,
                         slot->declared ? HR_CHANGE_SWAPPED : HR_CHANGE_UNDECLARED);
         }
         hr.reserved_slots -= in->reserved;
         reports[i]->generation = in->module->generation;
     }
+    hr_blackbox_swapped(transaction->assignments, transaction->assignment_count, now);
     for (uint32_t i = 0; i < transaction->count; i++)
         if (transaction->incoming[i].module)
             reports[i] = report_kept(transaction, &transaction->incoming[i], reports[i]);
@@ -1155,9 +1145,10 @@ static void apply_rollback(hr_rollback_plan *plan, hr_report **reports) {
             revive(assignment->module);
             hr_blackbox_module(assignment->module, "");
         }
-        assign(assignment, now);
+        assign(slot, assignment);
         record_change(report, assignment->index, from, HR_CHANGE_SWAPPED);
     }
+    hr_blackbox_swapped(plan->assignments, plan->assignment_count, now);
     for (uint32_t i = 0; i < plan->module_count; i++) {
         quarantine(plan->runtime, plan->modules[i]->manifest->content);
         reports[i]->generation = plan->runtime->generation;

@@ -256,7 +256,7 @@ hr_status hr_declare(hr_runtime *runtime, hr_slot *slot) {
     if (status == HR_OK) status = give_fallback(index, slot->fallback, fresh);
     if (status == HR_OK) {
         hr_blackbox_begin();
-        hr_blackbox_slot(index, false, 0);
+        hr_blackbox_slot(index);
         hr_blackbox_end();
         __atomic_store_n(&slot->born, hr.slots[index].born, __ATOMIC_RELAXED);
         __atomic_store_n(&slot->index, index, __ATOMIC_RELEASE); /* partner: the callers' load of index (I4) */

@@ -89,7 +89,7 @@ hr_status hr_declare_layout(hr_runtime *runtime, const hr_layout_v1 *layout, hr_
         runtime->declared = declared;
         hr_blackbox_begin();
         for (uint32_t i = 1; i < hr.slot_count; i++)
-            if (hr.slots[i].runtime == runtime) hr_blackbox_slot(i, false, 0);
+            if (hr.slots[i].runtime == runtime) hr_blackbox_slot(i);
         hr_blackbox_end();
     } else {
         hr_layout_free(declared);
