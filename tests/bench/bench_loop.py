@@ -29,6 +29,7 @@ LANGUAGES = {
     "c": ("make", "patch.c", "STEP 10", "STEP {}"),
     "cpp": ("make", "patch.cpp", "STEP = 10;", "STEP = {};"),
     "rust": ("cargo", "crates/patch/src/lib.rs", "i64 = 10;", "i64 = {};"),
+    "python": ("make", "patch.c", "STEP 10", "STEP {}"),
     "zig": ("zig", "src/patch.zig", "step = 10;", "step = {};"),
 }
 PATIENCE_SECONDS = 600.0
@@ -136,7 +137,7 @@ def measure(language: str, rounds: int) -> str:
     parts = {name: statistics.median(sum(us[each] for each in of) for us in told) / 1000 for name, of in PARTS.items()}
     floor = statistics.median(us["open"] for us in told) / 1000
     return (
-        f"{language:5} {live:9.1f} {build:9.1f} {statistics.median(ours):7.1f} {p95:7.1f} {bare * 1000:9.1f}"
+        f"{language:6} {live:9.1f} {build:9.1f} {statistics.median(ours):7.1f} {p95:7.1f} {bare * 1000:9.1f}"
         f" {first:8.1f} s   {' + '.join(f'{name} {value:.1f}' for name, value in parts.items())};"
         f" dlopen {floor:.2f}, a plain copy {copied:.1f} of {size / 1e6:.1f} MB"
     )
@@ -147,12 +148,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--lang", action="append", choices=LANGUAGES)
     asked = parser.parse_args()
-    print(f"{'':5} {'save to':>9} {'':>9} {'ours':>7} {'ours':>7} {'bare':>9} {'first':>10}")
-    print(f"{'ms':5} {'live':>9} {'build':>9} {'median':>7} {'p95':>7} {'build':>9} {'swap':>10}   ours, in parts")
+    print(f"{'':6} {'save to':>9} {'':>9} {'ours':>7} {'ours':>7} {'bare':>9} {'first':>10}")
+    print(f"{'ms':6} {'live':>9} {'build':>9} {'median':>7} {'p95':>7} {'build':>9} {'swap':>10}   ours, in parts")
     for language in asked.lang or LANGUAGES:
         tool = LANGUAGES[language][0]
         if shutil.which(tool) is None and not (tool == "zig" and importlib.util.find_spec("ziglang")):
-            print(f"{language:5} {tool} is not installed")
+            print(f"{language:6} {tool} is not installed")
             continue
         print(measure(language, asked.rounds), flush=True)
 
