@@ -228,6 +228,9 @@ bool hr_slow_news(void);  /* something waits for hr_slow_tell */
 void hr_slow_forget(uint32_t index); /* the slot is freed; under lock */
 void hr_slow_tell(void); /* writes the events that callers only noted; not under lock */
 
+/* locks.c: what a thread whose call was ended holds, as a clause; false: nothing that can be seen. The thread waits. */
+bool hr_locks_describe(const hr_module *module, uint32_t thread, char *text, uint32_t size);
+
 /* guard.c */
 hr_status hr_guard_ready(void); /* handlers and watchdog; not under lock */
 void hr_guard_module(hr_module *module); /* of one that was opened */
@@ -481,6 +484,7 @@ void hr_platform_signal(uint32_t thread, int signal);
 void hr_platform_end_with_parent(void); /* this process is killed when the one that forked it ends */
 bool hr_platform_holds(pthread_mutex_t *mutex); /* whether this thread does */
 void hr_platform_text(uintptr_t base, hr_text *text); /* the code of the library that is mapped there */
+size_t hr_platform_read(uintptr_t from, void *to, size_t size); /* of this process; less where pages cannot be read */
 uintptr_t hr_platform_program_counter(const void *context); /* of a signal handler */
 uintptr_t hr_platform_stack_pointer(const void *context);
 bool hr_platform_follows_call(uintptr_t address); /* whether the instruction before it is a call, most likely */

@@ -18,6 +18,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/vfs.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -99,6 +100,12 @@ void hr_platform_text(uintptr_t base, hr_text *text) {
         if (text->end == 0 || start < text->start) text->start = start;
         if (end > text->end) text->end = end;
     }
+}
+
+size_t hr_platform_read(uintptr_t from, void *to, size_t size) {
+    struct iovec local = {to, size}, remote = {(void *)from, size};
+    ssize_t n = process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
+    return n > 0 ? (size_t)n : 0;
 }
 
 #ifdef __x86_64__

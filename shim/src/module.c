@@ -1355,6 +1355,13 @@ static hr_report **report_replaced(hr_runtime *runtime, const hr_module *module)
     return reports;
 }
 
+static void add_locks(const hr_module *module, uint32_t thread, char *reason) {
+    char locks[256];
+    size_t length = strlen(reason);
+    if (hr_locks_describe(module, thread, locks, sizeof locks))
+        snprintf(reason + length, HR_TEXT_SIZE - length, "; %s", locks);
+}
+
 void hr_module_take_back(hr_module *module, hr_status why, const hr_fault *fault) {
     hr_report **made = NULL;
     uint32_t count = 0;
@@ -1367,6 +1374,7 @@ void hr_module_take_back(hr_module *module, hr_status why, const hr_fault *fault
     if (made && made[0]) {
         if (status == HR_OK) clock_step(&clock, made[0], HR_STEP_COMMIT);
         describe_fault(module->manifest, fault, &made[0]->failure);
+        add_locks(module, fault->thread, made[0]->failure.reason);
         set_status(made[0], why);
         pthread_mutex_lock(&hr.lock);
         hr_blackbox_fault(HR_EVENT_CRASH, made[0], fault);

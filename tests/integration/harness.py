@@ -42,7 +42,7 @@ Json = dict[str, Any]
 def build_host(directory: Path, cc: str, source: str = "host.c") -> Path:
     """Compiles a host and the shim's sources into one program."""
     command: list[str | Path] = [cc, "-std=c11", "-O1", "-g", "-I", INCLUDE, "-I", HERE, HERE / source]
-    command += [cbuild.build_shim(directory / "shim").archive, *LIBRARIES]
+    command += [cbuild.build_shim(directory / "shim").archive, *LIBRARIES, "-Wl,--export-dynamic-symbol=shared_lock"]
     return compile_to(directory / Path(source).stem, command)
 
 

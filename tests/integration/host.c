@@ -9,6 +9,7 @@
 #define _POSIX_C_SOURCE 200809L
 
 #include <hotreload/hotreload.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +25,10 @@
 
 HR_LAYOUT(host_state, HOST_STATE_FIELDS)
 HR_HOST_LAYOUT(layout, , HR_TAKES("a", host_state, void, void))
+
+/* For modules that take it and do not give it back; nothing here does. */
+extern pthread_mutex_t shared_lock;
+pthread_mutex_t shared_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static int32_t fallback(void *opaque, const void *input, void *output) {
     (void)input, (void)output;

@@ -49,6 +49,42 @@ def test_a_hang_is_ended(bench: Bench) -> None:
     host.check_state()
 
 
+LOCKING = (
+    CRASH
+    + """
+#include <pthread.h>
+static pthread_mutex_t work = PTHREAD_MUTEX_INITIALIZER;
+extern pthread_mutex_t shared_lock __attribute__((weak));
+__attribute__((noinline)) static int locked(pthread_mutex_t *mutex) {
+    pthread_mutex_lock(mutex);
+    return crash();
+}
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("locked(&work)", "it holds the mutex work of the module for ever"),
+        ("locked(&shared_lock)", "it, or its caller, holds the mutex shared_lock of the program"),
+    ],
+)
+def test_a_mutex_that_a_crashed_patch_held_is_named(bench: Bench, body: str, told: str) -> None:
+    host = bench.host("game", "a")
+    watch = bench.watch("--guard")
+    watch.event("attach")
+    bench.put(bench.module(1, slots={"a": body}, extra=LOCKING, flags=["-g", "-O1"]))
+    crash = watch.event("crash", version=1, code="E-CRASH")
+    assert told in crash["reason"], crash
+    host.runs(a=0)
+    # One that has given its mutex back holds none.
+    free = LOCKING.replace("return crash();", "pthread_mutex_unlock(mutex);\n    return crash();")
+    bench.put(bench.module(2, slots={"a": "locked(&work)"}, extra=free, flags=["-g", "-O1"]))
+    crash = watch.event("crash", version=2, code="E-CRASH")
+    assert "mutex work" not in crash["reason"], crash
+
+
 def test_load_refuses_what_crashes_before_its_swap(bench: Bench) -> None:
     host = bench.host("game", "a")
     module = bench.module(1, on_load="return *nowhere;", extra="static int *volatile nowhere;")
