@@ -65,11 +65,15 @@ static bool is_reserved(uintptr_t start, uintptr_t end) {
     return after > 0 && end / PAGE <= reserved.ranges[after - 1].end;
 }
 
+/* Not by mremap: ThreadSanitizer does not see it, and takes the next library that lies where the text lay for the text. */
 static bool grow(hr_memory *memory) {
     size_t size = memory->text_size ? memory->text_size * 2 : 256 * 1024;
-    char *text = memory->text_size ? mremap(memory->text, memory->text_size, size, MREMAP_MAYMOVE)
-                                   : mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *text = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (text == MAP_FAILED) return false;
+    if (memory->text_size) {
+        memcpy(text, memory->text, memory->text_size);
+        munmap(memory->text, memory->text_size);
+    }
     memory->text = text;
     memory->text_size = size;
     return true;
