@@ -644,6 +644,19 @@ static void find_slots(hr_transaction *transaction) {
     transaction->names = hr.names;
 }
 
+hr_past *hr_past_place(const hr_slot_info *slot, uint32_t place) {
+    return &hr.past[(size_t)place * hr.capacity + (size_t)(slot - hr.slots)];
+}
+
+/* Has the kernel give the pages that remember() will write: it does so at their first use, and each of the first commits
+ * uses new ones. Under hr.lock. */
+static void touch_past(const hr_transaction *transaction) {
+    for (uint32_t i = 0; i < transaction->assignment_count; i++) {
+        const hr_slot_info *slot = &hr.slots[transaction->assignments[i].index]; /* that of index 0 is nobody's */
+        if (slot->past_count < HR_HISTORY) *hr_past_place(slot, slot->past_next) = (hr_past){NULL, NULL};
+    }
+}
+
 /* All of a commit that can be done before it, so that it holds the lock for no longer than it has to. */
 static void make_ready(hr_transaction *transaction, hr_report **reports) {
     for (uint32_t i = 0; i < transaction->count; i++) {
@@ -653,6 +666,7 @@ static void make_ready(hr_transaction *transaction, hr_report **reports) {
     }
     pthread_mutex_lock(&hr.lock);
     find_slots(transaction);
+    touch_past(transaction);
     pthread_mutex_unlock(&hr.lock);
 }
 
@@ -714,10 +728,6 @@ void hr_abort(hr_transaction *transaction) {
 }
 
 /* ---- commit; all of it under hr.lock ---- */
-
-hr_past *hr_past_place(const hr_slot_info *slot, uint32_t place) {
-    return &hr.past[(size_t)place * hr.capacity + (size_t)(slot - hr.slots)];
-}
 
 static void remember(hr_slot_info *slot) {
     *hr_past_place(slot, slot->past_next) = (hr_past){slot->module, slot->function};
