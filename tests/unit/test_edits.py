@@ -109,7 +109,10 @@ def test_new_directories_are_watched_whole(start: Start, way: str, tmp_path: Pat
     put(tmp_path / "one" / "two" / "a.c")
     assert told.next() == ["one/two/a.c"]
     put(tmp_path / "one" / "two" / "b.c")
-    assert told.next() == ["one/two/b.c"]
+    # Where the new directory's files are found before the event of the last write to one comes, that is told as well.
+    while (names := told.next()) == ["one/two/a.c"]:
+        pass
+    assert names == ["one/two/b.c"]
 
 
 def test_what_is_saved_together_is_told_once(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

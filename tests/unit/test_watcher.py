@@ -336,9 +336,10 @@ def test_a_writer_that_comes_while_the_file_is_read_is_waited_for(
 
 
 def test_a_file_read_just_after_its_last_change_is_read_again(
-    tmp_path: Path, log: Log, watch: Callable[..., Watcher]
+    tmp_path: Path, log: Log, watch: Callable[..., Watcher], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where times are stamped in steps of 10 ms, a second writer may leave size and times as they were."""
+    monkeypatch.setattr(module, "RACY_SECONDS", 60)  # also on a machine that reads it late
 
     class Counting(Toy):
         reads = 0
@@ -351,7 +352,7 @@ def test_a_file_read_just_after_its_last_change_is_read_again(
     watcher = watch(tmp_path, kind=Deaf, probe=(probe := Counting()))
     assert log.version() == 1
     watcher.rescan()
-    wait_until(lambda: probe.reads == 2)
+    wait_until(lambda: probe.reads >= 2)
 
 
 def test_a_file_cut_off_is_refused_once_nobody_writes(
