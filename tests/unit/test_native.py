@@ -8,6 +8,7 @@ import random
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 from hotreload import native
 from hotreload._shim import ffi, lib
 from hotreload.errors import HotreloadError, Rejected
-from hotreload.model import SAME, ChangeKind, Failure, Host, Manifest
+from hotreload.model import SAME, ChangeKind, EventKind, Failure, Host, Manifest
 
 LONG = 60.0
 RETURNS_7 = "static int32_t f(void *s, const void *i, void *o) { (void)s, (void)i, (void)o; return 7; }"
@@ -234,6 +235,14 @@ def test_inspecting_what_is_no_module(tmp_path: Path) -> None:
 # ---- the black box ----
 
 
+def until_told_of_first_call(box: native.Box) -> None:
+    """The host's own thread tells of a new version's first call, a moment after it; the records are read again then."""
+    deadline = time.monotonic() + 20
+    while not any(record.kind is EventKind.CALLED for _, record in box.events(0)[1]):
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
 def test_a_snapshot(host: PythonHost, build_module: Callable[..., Path]) -> None:
     module = build_module("m", 3, RETURNS_7, {"a": "f"})
     fd = host.box()
@@ -253,7 +262,8 @@ def test_a_snapshot(host: PythonHost, build_module: Callable[..., Path]) -> None
     assert now.calls_on_version(0) == 5 and now.generation == 1
     assert now.slots[0].module and now.slots[0].module.path == str(module)
     assert [(each.module.name, each.state) for each in now.modules] == [("m", "live")]
-    again = box.snapshot(3.0)
+    until_told_of_first_call(box)
+    now, again = box.snapshot(3.0), box.snapshot(4.0)
     assert again.slots is now.slots and again.modules is now.modules, "read again only when something was swapped"
 
 
