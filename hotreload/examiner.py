@@ -26,6 +26,10 @@ DELAY_SECONDS = 0.02
 WAIT_SECONDS = 0.015
 """Of these, how long answers are awaited; the rest is for asking, and for waking up on a busy machine."""
 
+LATE_MOST = 2
+"""An output whose answers came too late so often in a row is not awaited, until one comes in time again: large debug
+info would cost every swap the whole of the wait, for nothing. Not once: a reader that has just begun is late too."""
+
 
 class Describer(Protocol):
     """What is needed of a link."""
@@ -55,6 +59,8 @@ class Examiner:
         self._comparer = Comparer()
         self._hosts: dict[int, tuple[Describer, bool]] = {}
         """For each pid its link, and whether it has debug info."""
+        self._late_in_a_row: dict[Path, int] = {}
+        """For each output, how many answers in a row came too late; counted on the comparer's thread."""
 
     def close(self) -> None:
         """Ends what still reads."""
@@ -85,7 +91,9 @@ class Examiner:
         ]
         if not asked:
             return {}, []
-        done, _ = wait([each.future for each in asked], max(0.0, until - time.monotonic()))
+        awaited = [each.future for each in asked if self._late_in_a_row.get(each.wanted.output, 0) < LATE_MOST]
+        wait(awaited, max(0.0, until - time.monotonic()))
+        done = {each.future for each in asked if each.future.done()}
         refused = {
             (each.pid, each.wanted.output): failure
             for each in asked
@@ -133,9 +141,15 @@ class Examiner:
             for each, manifest in examined
             if not (manifest.layout and all_described(host, native.layouts(manifest.layout), manifest.symbols))
         ]
+        since = time.monotonic()
         for each in asked:
             each.future.add_done_callback(lambda future: self._hear(future.result()))
+            each.future.add_done_callback(lambda _, output=each.wanted.output: self._clock(output, since))  # type: ignore[misc]
         return asked
+
+    def _clock(self, output: Path, since: float) -> None:
+        in_time = time.monotonic() - since <= WAIT_SECONDS
+        self._late_in_a_row[output] = 0 if in_time else self._late_in_a_row.get(output, 0) + 1
 
 
 def _examinable(wanted: Wanted) -> bool:

@@ -115,6 +115,27 @@ def test_late_answers_are_told_of_what_was_swapped(monkeypatch: pytest.MonkeyPat
     assert UNLIKE.failure and told == [Differs(7, Path("/out/a.so"), 1, UNLIKE.failure)]
 
 
+def test_what_was_late_twice_is_not_awaited_until_it_is_in_time(
+    monkeypatch: pytest.MonkeyPatch, told: list[Differs | Note]
+) -> None:
+    found, reader = made(monkeypatch, told, {})
+    waits: list[int] = []
+    monkeypatch.setattr(examiner, "wait", lambda futures, _: waits.append(len(futures)))
+
+    def one(seconds: float) -> int:
+        """Offers it, answers after so long; how many answers were awaited."""
+        monkeypatch.setattr(examiner.time, "monotonic", lambda: 100.0)
+        _, late = found.examine(offer("a"), {7: Link()}, {})
+        assert len(late) == 1
+        monkeypatch.setattr(examiner.time, "monotonic", lambda: 100.0 + seconds)
+        reader.futures["a"].set_result(Answer())
+        return waits[-1]
+
+    late, in_time = examiner.WAIT_SECONDS * 2, examiner.WAIT_SECONDS / 2
+    assert [one(late), one(late), one(late), one(in_time), one(late), one(late), one(late)] == [1, 1, 0, 0, 1, 1, 0]
+    monkeypatch.undo()
+
+
 def test_answers_between_the_wait_and_the_swap_are_not_lost(
     monkeypatch: pytest.MonkeyPatch, told: list[Differs | Note]
 ) -> None:
