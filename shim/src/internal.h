@@ -163,7 +163,7 @@ typedef struct hr_global {
     bool guarded; /* the guard has records: only then is it asked about every slot of a commit */
     hr_module *modules;
     hr_module *live; /* those in state HR_MODULE_LIVE: a commit must not walk thousands of retired ones */
-    hr_module *first_retiring; /* those that wait for a grace period: nor must its end, and many may wait for long */
+    hr_module *first_retiring; /* those that wait for their grace period, M6: its end must not walk the others either */
     uint32_t retiring; /* atomic: how many these are */
     hr_table *retired_tables;
     hr_table *spare_table; /* one that was retired and is free: the next commit's, without asking for memory */

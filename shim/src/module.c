@@ -10,7 +10,9 @@
  *  M4  on_unload runs only after on_load succeeded, after the grace period that began when the module's last slot left
  *      it, and once for each such time. A roll back that brings a module back after that runs its on_load again. Both
  *      are claimed under hr.lock (in_hook), so that of several threads one runs them.
- *  M5  All slots of a transaction change in one published table, under one hold of hr.lock. */
+ *  M5  All slots of a transaction change in one published table, under one hold of hr.lock.
+ *  M6  The modules whose retired_at is not 0 are those of the list first_retiring, and hr.retiring is their number:
+ *      await_grace and end_wait alone change the three. */
 #include "internal.h"
 
 #include <dlfcn.h>
