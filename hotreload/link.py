@@ -295,6 +295,17 @@ def _stop_of(pid: int) -> str:
     return told[told.find("voluntary_ctxt_switches") :] if state and state[0] in "tT" else ""
 
 
+def runs(pid: int) -> bool:
+    """Whether there is such a process, a zombie included."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def stopped_error(pid: int) -> NoHost:
     """What is said of a host that is stopped."""
     fix = f"let it go on: kill -CONT {pid}, or continue it in its debugger"

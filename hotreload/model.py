@@ -8,6 +8,8 @@ from enum import Enum
 from pathlib import Path
 from typing import ClassVar
 
+from hotreload.errors import HotreloadError
+
 OK = "ok"
 SAME = "same"
 
@@ -121,6 +123,11 @@ class Failure:
     fix: str = ""
     layout: tuple[LayoutRow, ...] = field(default=(), kw_only=True)
     """Of ``E-LAYOUT``: all that differs."""
+
+    @classmethod
+    def of(cls, error: HotreloadError) -> Failure:
+        """The same as an exception tells."""
+        return cls(error.code, error.reason, error.found, error.expected, error.fix)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import gc
 import os
 import select
-import shutil
 import signal
 import sys
 import time
@@ -23,10 +22,9 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from tempfile import mkdtemp
 from threading import Event as Flag
 from threading import Lock, Thread, Timer, current_thread, main_thread
 from typing import Protocol
@@ -34,19 +32,20 @@ from typing import Protocol
 from hotreload import hosts, native, session
 from hotreload.bell import Bell
 from hotreload.builder import Builder
+from hotreload.copies import Copies
 from hotreload.edits import Edits, Notifier
 from hotreload.errors import EXIT_INTERRUPTED, EXIT_NO_HOST, EXIT_OK, ConfigError, HotreloadError, NoHost
 from hotreload.examiner import Examiner, described_by
-from hotreload.link import Link, is_stopped
+from hotreload.link import Link, is_stopped, runs
 from hotreload.meter import HostView, Meter
-from hotreload.model import OK, SAME, Busy, Failure, HostOptions, Record, Report, Snapshot
-from hotreload.session import Outcome, State, Transaction, Wanted
+from hotreload.model import Busy, Failure, HostOptions, Record, Snapshot
+from hotreload.session import Outcome, State, Transaction
+from hotreload.transaction import Begun, begin, conclude
 from hotreload.watcher import Watcher
 
 FIND_SECONDS = 0.1
 """Between two looks for new hosts where inotify does not tell of them: one scandir, some 20 us."""
 SNAPSHOT_SECONDS = 0.25
-COPIES_KEPT = session.ACCEPTED_KEPT
 PRESENT_SECONDS = 1.0
 """How long the start waits for hosts that run already: one that is stopped in a debugger must not hold it up."""
 AGAIN_SECONDS = 1.0
@@ -64,16 +63,6 @@ GARBAGE_SWEPT = 2_000
 """How many make a quiet turn collect."""
 BEGUN_AT_ONCE = 16
 """Modules of a transaction whose request surely fits into the socket's buffer, whatever its host does: 64 KiB."""
-
-
-class Peer(Protocol):
-    """What a transaction needs of a link."""
-
-    def begin_load(self, paths: Sequence[str]) -> None: ...
-    def begin_prepare(self, paths: Sequence[str]) -> None: ...
-    def begin_commit(self) -> None: ...
-    def begin_abort(self) -> None: ...
-    def finish(self) -> native.Reply: ...
 
 
 class Reporter(Protocol):
@@ -585,7 +574,7 @@ class Runner:
 
     def _begin_offer(self, transaction: Transaction, links: Mapping[int, Link]) -> Callable[[], None]:
         """Returns what is left for the swapper."""
-        begun: _Begun | None = None
+        begun: Begun | None = None
         small = all(len(wanted) <= BEGUN_AT_ONCE for wanted in transaction.offers.values())
         examined = self._options.debug_info and self._examiner.concerns(transaction, links)
         told = {pid: described_by(self._attached[pid].snapshot) for pid in links} if examined else {}
@@ -611,7 +600,7 @@ class Runner:
                 reply = link.rollback(module)
                 outcome = Outcome(reply.reports, reply.failure)
             except HotreloadError as error:
-                outcome = Outcome(failure=_failure(error))
+                outcome = Outcome(failure=Failure.of(error))
             self.send(session.RolledBack(pid, outcome))
 
         self._give(_Job(job, lambda failure: self.send(session.RolledBack(pid, Outcome(failure=failure)))))
@@ -678,7 +667,7 @@ class Runner:
         try:
             new = self._reload()
         except ConfigError as error:
-            self._take(session.Misconfigured(_failure(error)))
+            self._take(session.Misconfigured(Failure.of(error)))
             return
         old, self._options = self._options, new
         if new == old:
@@ -764,100 +753,6 @@ def _undisturbed() -> Iterator[None]:
             gc.set_threshold(*thresholds)
 
 
-def transact(transaction: Transaction, links: Mapping[int, Peer]) -> dict[int, Outcome]:
-    """Prepares on all hosts at once, then commits on all or aborts on all. Never raises for a host's failure.
-
-    A host that vanishes while it prepares stops the transaction; one that vanishes after all have prepared cannot.
-    """
-    return conclude(transaction, links, begin(transaction, links))
-
-
-@dataclass(frozen=True, slots=True)
-class _Begun:
-    """A transaction whose first requests are sent: the hosts that have one, and what became of the others."""
-
-    asked: Mapping[int, Peer]
-    outcomes: dict[int, Outcome]
-    whole: bool
-    """One host alone was asked for all of it: one round trip instead of two."""
-
-
-def begin(transaction: Transaction, links: Mapping[int, Peer]) -> _Begun:
-    """Sends a transaction's first requests, and waits for nothing."""
-    outcomes: dict[int, Outcome] = {}
-    offers = {pid: _paths(wanted) for pid, wanted in transaction.offers.items()}
-    whole = len(links) == len(offers) == 1
-    if whole:
-        asked = _begin(links, lambda link, pid: link.begin_load(offers[pid]), outcomes)
-    else:
-        asked = _begin(links, lambda link, pid: link.begin_prepare(offers[pid]), outcomes)
-    return _Begun(asked, outcomes, whole)
-
-
-def conclude(transaction: Transaction, links: Mapping[int, Peer], begun: _Begun) -> dict[int, Outcome]:
-    """Waits for the answers of what has begun, and commits or aborts. Never raises for a host's failure."""
-    outcomes = begun.outcomes
-    prepared = _finish(begun.asked, outcomes)
-    if begun.whole:
-        return outcomes
-    good = len(prepared) == len(transaction.offers) and not any(outcomes[pid].failure for pid in prepared)
-    ready = {pid: links[pid] for pid in prepared if outcomes[pid].failure is None}
-    if good:
-        _finish(_begin(ready, lambda link, _: link.begin_commit(), outcomes), outcomes)
-        return outcomes
-    undone: dict[int, Outcome] = {}
-    _finish(_begin(ready, lambda link, _: link.begin_abort(), undone), undone)
-    for pid in ready:
-        outcomes[pid] = _aborted(outcomes[pid], transaction.offers[pid])
-    return outcomes
-
-
-def _paths(wanted: Sequence[Wanted]) -> list[str]:
-    return [str(each.load.absolute()) for each in wanted]
-
-
-def _begin(
-    links: Mapping[int, Peer], begin: Callable[[Peer, int], None], outcomes: dict[int, Outcome]
-) -> dict[int, Peer]:
-    begun = {}
-    for pid, link in links.items():
-        try:
-            begin(link, pid)
-            begun[pid] = link
-        except HotreloadError as error:
-            outcomes[pid] = Outcome(failure=_failure(error))
-    return begun
-
-
-def _finish(links: Mapping[int, Peer], outcomes: dict[int, Outcome]) -> list[int]:
-    answered = []
-    for pid, link in links.items():
-        try:
-            reply = link.finish()
-            outcomes[pid] = Outcome(reply.reports, reply.failure)
-            answered.append(pid)
-        except HotreloadError as error:
-            outcomes[pid] = Outcome(failure=_failure(error))
-    return answered
-
-
-def _aborted(outcome: Outcome, wanted: Sequence[Wanted]) -> Outcome:
-    failure = Failure(
-        "E-ABORTED",
-        "not swapped: another host of the same transaction refused or went away",
-        fix="correct what it refused; this module is offered again with it",
-    )
-
-    def undone(report: Report) -> Report:
-        return report if report.code == SAME else replace(report, code=failure.code, failure=failure, changes=())
-
-    return Outcome(tuple(undone(report) for report in outcome.reports), failure)
-
-
-def _failure(error: HotreloadError) -> Failure:
-    return Failure(error.code, error.reason, error.found, error.expected, error.fix)
-
-
 def _known(snapshot: Snapshot) -> tuple[frozenset[str], frozenset[str]]:
     symbols = frozenset(slot.symbol for slot in snapshot.slots)
     return symbols, frozenset(record.module.name for record in snapshot.modules if record.generation)
@@ -878,76 +773,4 @@ _STOPPED = "is stopped, by a signal or a debugger; it gets what is new when it g
 def _why_lost(pid: int) -> str:
     if is_stopped(pid):
         return f"the host {_STOPPED}"
-    return "the host stopped serving" if _runs(pid) else "the host has exited"
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-class Copies:
-    """Copies of what hosts have accepted: a successor of a host is brought to them when the newest output is bad.
-
-    The hosts' own staged files end with their host. One directory a watcher, removed at its end; those of watchers
-    that were killed are removed by the next one.
-    """
-
-    def __init__(self, base: Path | None = None) -> None:
-        base = base or native.runtime_directory()
-        for old in base.glob("watch-*"):
-            pid = old.name.split("-")[1]
-            if pid.isdecimal() and not _runs(int(pid)):
-                shutil.rmtree(old, ignore_errors=True)
-        self.directory = Path(mkdtemp(prefix=f"watch-{os.getpid()}-", dir=base))
-        self._kept: dict[Path, dict[int, Path]] = {}
-        """For each output its copies by content, the newest accepted last."""
-        self._made = 0
-
-    def keep(self, wanted: Sequence[Wanted], outcome: Outcome) -> Outcome:
-        """The outcome with a copy of each module that was swapped in."""
-        pairs = zip(wanted, outcome.reports, strict=False)
-        return replace(outcome, copies=tuple(self._copy(each.output, report) for each, report in pairs))
-
-    def close(self) -> None:
-        """Removes all copies."""
-        shutil.rmtree(self.directory, ignore_errors=True)
-
-    def _copy(self, output: Path, report: Report) -> Path | None:
-        kept = self._kept.setdefault(output, {})
-        content = report.module.content
-        if report.code == SAME and content in kept:
-            kept[content] = kept.pop(content)
-        if report.code != OK:
-            return None
-        copy = kept.pop(content, None)
-        try:
-            copy = copy or self._make(Path(report.staged))
-        except OSError:  # no space: a successor then gets what is on disk
-            return None
-        kept[content] = copy
-        while len(kept) > COPIES_KEPT:
-            with suppress(OSError):  # it goes with the directory
-                kept.pop(next(iter(kept))).unlink(missing_ok=True)
-        return copy
-
-    def _make(self, staged: Path) -> Path:
-        """Never a name used before: two outputs may have one content, and each removes its own copies."""
-        self._made += 1
-        copy = self.directory / f"{self._made}.so"
-        with suppress(OSError):  # another file system, or one without links
-            # Nobody writes to a staged file, and a host stages what it is given anew: it never opens this inode twice.
-            os.link(staged, copy)
-            return copy
-        try:
-            shutil.copyfile(staged, copy)
-            copy.chmod(0o500)
-        except OSError:
-            copy.unlink(missing_ok=True)
-            raise
-        return copy
+    return "the host stopped serving" if runs(pid) else "the host has exited"

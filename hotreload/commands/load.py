@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from hotreload import runner
 from hotreload.commands import COMMANDS, journal, options
 from hotreload.errors import EXIT_NO_HOST
 from hotreload.hosts import Finder
@@ -15,6 +14,7 @@ from hotreload.link import Link
 from hotreload.model import EventKind, Host, HostOptions, Report
 from hotreload.reporters.answers import print_reports
 from hotreload.session import Transaction, Wanted
+from hotreload.transaction import transact
 
 
 @click.command(
@@ -39,7 +39,7 @@ def load(modules: Sequence[Path], chosen: Sequence[Link], *, as_json: bool, colo
     """One transaction over modules and hosts; reports, and returns the exit code."""
     links = {link.host.pid: link for link in chosen}
     offer = tuple(Wanted(path, path, 0) for path in modules)
-    outcomes = runner.transact(Transaction(1, dict.fromkeys(links, offer)), links)
+    outcomes = transact(Transaction(1, dict.fromkeys(links, offer)), links)
     answers: list[tuple[Host, Report]] = []
     code = 0
     for pid, outcome in outcomes.items():

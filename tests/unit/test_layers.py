@@ -22,7 +22,7 @@ SOURCES = ROOT / "shim" / "src"
 LEAVES = {"errors", "model"}
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
-    "model": set(),
+    "model": {"errors"},
     "": {"notebook", "runtime", "typed"},
     "__main__": {"commands"},
     "config": set(),
@@ -58,8 +58,11 @@ ARROWS: dict[str, set[str]] = {
     "speed": {"edits"},
     "builder": {"problems"},
     "edits": set(),
+    "transaction": {"native", "session"},
+    "copies": {"link", "native", "session"},
     "runner": {
-        *("bell", "builder", "edits", "examiner", "session", "watcher", "hosts", "link", "meter", "native", "config"),
+        *("bell", "builder", "config", "copies", "edits", "examiner", "hosts", "link", "meter", "native", "session"),
+        *("transaction", "watcher"),
     },
     "codes": {"native"},
     "demo": set(),
@@ -96,6 +99,7 @@ ARROWS: dict[str, set[str]] = {
         "session",
         "sources",
         "speed",
+        "transaction",
         "type_cache",
         "watcher",
         "workshop",

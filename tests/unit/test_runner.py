@@ -1,11 +1,8 @@
-"""The runner's parts that need no screen: transactions over fakes, kept copies, sources, the end of a rescan."""
+"""The runner's parts that need no screen: sources, the end of a rescan, faults."""
 
 from __future__ import annotations
 
-import errno
 import gc
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,157 +15,15 @@ import pytest
 from hotreload import session
 from hotreload.errors import NoHost
 from hotreload.hosts import HostProcess
-from hotreload.model import OK, SAME, Failure, Host, Module, Report, Settled, Snapshot
-from hotreload.native import Reply
-from hotreload.runner import COPIES_KEPT, GARBAGE, SWITCH_SECONDS, Copies, Options, Runner, transact
-from hotreload.session import Outcome, Quit, Transaction, Wanted
+from hotreload.model import OK, Failure, Host, Settled, Snapshot
+from hotreload.runner import GARBAGE, SWITCH_SECONDS, Options, Runner
+from hotreload.session import Quit, Transaction, Wanted
 from hotreload.testing import FakeLink
 from hotreload.watcher import Watcher
 
 A, B = Path("/out/a.so"), Path("/out/b.so")
 BAD = Failure("E-ABI", "it is bad")
 LONG = 60.0
-
-
-def offer(**outputs: Sequence[Path]) -> Transaction:
-    """A transaction; ``p1=[A]`` offers A to pid 1."""
-    return Transaction(
-        7, {int(pid[1:]): tuple(Wanted(path, path, 1) for path in each) for pid, each in outputs.items()}
-    )
-
-
-def codes(outcome: Outcome) -> list[str]:
-    return [report.code for report in outcome.reports]
-
-
-# ---- transactions ----
-
-
-def test_all_swap() -> None:
-    links = {1: FakeLink(Host(1, "one")), 2: FakeLink(Host(2, "two"))}
-    outcomes = transact(offer(p1=[A, B], p2=[B]), links)
-    assert {pid: codes(each) for pid, each in outcomes.items()} == {1: [OK, OK], 2: [OK]}
-    assert links[1].running == [str(A), str(B)] and links[2].running == [str(B)]
-    assert links[1].asked == ["prepare", "commit"]
-
-
-def test_one_refuses_for_all() -> None:
-    links = {1: FakeLink(Host(1, "one"), {str(A): BAD}), 2: FakeLink(Host(2, "two"))}
-    outcomes = transact(offer(p1=[A, B], p2=[B]), links)
-    assert codes(outcomes[1]) == ["E-ABI", "E-ABORTED"] and codes(outcomes[2]) == ["E-ABORTED"]
-    assert outcomes[2].failure and outcomes[2].failure.code == "E-ABORTED"
-    assert links[2].asked == ["prepare", "abort"] and links[2].prepared == ()
-    assert links[1].running == links[2].running == []
-
-
-def test_what_is_the_same_is_not_called_aborted() -> None:
-    class Same(FakeLink):
-        def finish(self) -> Reply:
-            reply = super().finish()
-            return Reply(reply.code, reply.failure, tuple(Report(SAME, each.module, 1) for each in reply.reports))
-
-    links = {1: Same(Host(1, "one")), 2: FakeLink(Host(2, "two"), {str(A): BAD})}
-    assert codes(transact(offer(p1=[B], p2=[A]), links)[1]) == [SAME]
-
-
-def test_a_host_that_dies_while_it_prepares_stops_all() -> None:
-    links = {1: FakeLink(Host(1, "one"), dies_at="prepare"), 2: FakeLink(Host(2, "two"))}
-    outcomes = transact(offer(p1=[A], p2=[A]), links)
-    assert outcomes[1].failure and outcomes[1].failure.code == "E-HOST-GONE" and not outcomes[1].reports
-    assert codes(outcomes[2]) == ["E-ABORTED"] and links[2].running == []
-
-
-def test_a_host_that_dies_after_all_have_prepared_stops_nobody() -> None:
-    links = {1: FakeLink(Host(1, "one"), dies_at="commit"), 2: FakeLink(Host(2, "two"))}
-    outcomes = transact(offer(p1=[A], p2=[A]), links)
-    assert outcomes[1].failure and outcomes[1].failure.code == "E-HOST-GONE"
-    assert codes(outcomes[2]) == [OK] and links[2].running == [str(A)]
-
-
-def test_a_host_without_a_link_stops_all() -> None:
-    link = FakeLink(Host(2, "two"))
-    outcomes = transact(offer(p1=[A], p2=[A]), {2: link})
-    assert codes(outcomes[2]) == ["E-ABORTED"] and 1 not in outcomes and link.running == []
-
-
-# ---- kept copies ----
-
-
-def accepted(tmp_path: Path, content: int, output: Path = A, code: str = OK) -> tuple[list[Wanted], Outcome]:
-    staged = tmp_path / f"staged-{content}.so"
-    staged.write_text(str(content))
-    staged.chmod(0o500)
-    module = Module("m", content, "", str(output), content)
-    return [Wanted(output, output, content)], Outcome((Report(code, module, 1, staged=str(staged)),))
-
-
-def test_copies_outlive_the_staged_file(tmp_path: Path) -> None:
-    copies = Copies(tmp_path)
-    (copy,) = copies.keep(*accepted(tmp_path, 1)).copies
-    (tmp_path / "staged-1.so").unlink()
-    assert copy and copy.read_text() == "1" and copy.stat().st_mode & 0o777 == 0o500
-    assert copies.directory.stat().st_mode & 0o777 == 0o700
-    copies.close()
-    assert not copy.exists()
-
-
-def test_a_copy_costs_no_bytes_on_one_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is made before the swap is told, and debug builds have many megabytes."""
-    copies = Copies(tmp_path)
-    (copy,) = copies.keep(*accepted(tmp_path, 1)).copies
-    assert copy and copy.samefile(tmp_path / "staged-1.so")
-    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(errno.EXDEV, "other file system")))
-    (copy,) = copies.keep(*accepted(tmp_path, 2)).copies
-    assert copy and copy.read_text() == "2" and copy.stat().st_mode & 0o777 == 0o500
-    assert not copy.samefile(tmp_path / "staged-2.so")
-
-
-def test_only_what_was_swapped_in_is_kept(tmp_path: Path) -> None:
-    copies = Copies(tmp_path)
-    for code in (SAME, "E-ABI"):
-        assert copies.keep(*accepted(tmp_path, 1, code=code)).copies == (None,)
-    assert list(copies.directory.iterdir()) == []
-
-
-def test_the_newest_accepted_are_kept(tmp_path: Path) -> None:
-    copies = Copies(tmp_path)
-    (first,) = copies.keep(*accepted(tmp_path, 1)).copies
-    for content in range(2, COPIES_KEPT + 1):
-        copies.keep(*accepted(tmp_path, content))
-    assert copies.keep(*accepted(tmp_path, 1)).copies == (first,), "one content has one copy"
-    copies.keep(*accepted(tmp_path, 2, code=SAME))
-    copies.keep(*accepted(tmp_path, 100))
-    copies.keep(*accepted(tmp_path, 101))
-    assert first and first.exists(), "it came back later than the oldest"
-    kept = sorted(int(path.read_text()) for path in copies.directory.iterdir())
-    assert kept == sorted([1, 2, 100, 101, *range(5, COPIES_KEPT + 1)])
-
-
-def test_two_outputs_of_one_content_have_copies_of_their_own(tmp_path: Path) -> None:
-    copies = Copies(tmp_path)
-    (one,) = copies.keep(*accepted(tmp_path, 1, A)).copies
-    (other,) = copies.keep(*accepted(tmp_path, 1, B)).copies
-    for content in range(2, COPIES_KEPT + 2):
-        copies.keep(*accepted(tmp_path, content, A))
-    assert one and not one.exists() and other and other.exists()
-
-
-def test_what_cannot_be_copied_is_no_fault(tmp_path: Path) -> None:
-    copies = Copies(tmp_path)
-    wanted, outcome = accepted(tmp_path, 1)
-    (tmp_path / "staged-1.so").unlink()
-    assert copies.keep(wanted, outcome).copies == (None,)
-    assert list(copies.directory.iterdir()) == []
-
-
-def test_copies_of_killed_watchers_are_removed_and_nothing_else(tmp_path: Path) -> None:
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait(LONG)
-    for name in (f"watch-{dead.pid}", f"watch-{dead.pid}-x", f"watch-{os.getppid()}-x", "watch-", "watch-me"):
-        (tmp_path / name).mkdir()
-    copies = Copies(tmp_path)
-    left = {path.name for path in tmp_path.iterdir()}
-    assert left == {f"watch-{os.getppid()}-x", "watch-", "watch-me", copies.directory.name}
 
 
 # ---- the end of a rescan ----
@@ -376,6 +231,11 @@ def offering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[
     assert not runner._swapper.is_alive()
 
 
+def one(output: Path) -> Transaction:
+    """A transaction that offers one module to the one host."""
+    return Transaction(7, {1: (Wanted(output, output, 1),)})
+
+
 def offered(runner: Runner) -> session.Offered:
     event = runner._queue.get(timeout=LONG)
     assert isinstance(event, session.Offered)
@@ -397,14 +257,14 @@ def test_a_fault_ends_its_transaction_and_no_thread(
         fault.setattr(getattr(runner, owner), name, broken)
         if name == "keep":
             fault.setattr(runner._examiner, "examine", lambda *_: ({}, []))
-        runner._offer(offer(p1=[A]))
+        runner._offer(one(A))
         event = offered(runner)
     failure = event.outcomes[1].failure
     assert failure and failure.code == "E-INTERNAL" and "KeyError at test_runner.py:" in failure.reason
     assert "nobody has thought of this" in failure.reason
     assert link.asked[-1] == "hang up", "what it has prepared is taken back"
-    runner._offer(offer(p1=[B]))
-    assert codes(offered(runner).outcomes[1]) == [OK]
+    runner._offer(one(B))
+    assert [each.code for each in offered(runner).outcomes[1].reports] == [OK]
 
 
 def test_a_fault_ends_its_roll_back(offering: tuple[Runner, Upheld]) -> None:

@@ -1134,7 +1134,7 @@ class Walk:
             self.send(HostLost(pid, "exited"))
 
     def answer(self) -> None:
-        """As `runner.transact` and the hosts do it: prepared everywhere, then committed everywhere or nowhere."""
+        """As `transaction.transact` and the hosts do it: prepared everywhere, then committed everywhere or nowhere."""
         offer, self.offer = self.offer, None
         if offer is None:
             return
