@@ -51,7 +51,7 @@ ARROWS: dict[str, set[str]] = {
     "postmortem": {"core_file"},
     "bell": set(),
     "watcher": {"bell", "mounts", "native"},
-    "session": set(),
+    "session": {"session"},
     "meter": set(),
     "problems": set(),
     "project": set(),

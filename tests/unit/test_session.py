@@ -65,6 +65,7 @@ from hotreload.session import (
     Transaction,
     Wanted,
 )
+from hotreload.session.draft import Draft
 from hotreload.testing import FakeClock
 
 A, B, C = Path("/out/liba.so"), Path("/out/libb.so"), Path("/out/libc.so")
@@ -491,7 +492,7 @@ def test_a_host_that_comes_during_a_transaction_gets_it_too() -> None:
 
 def test_without_catching_up_a_late_host_gets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """H16, the counter-proof: what the tests around this one see is the catching up, and nothing else."""
-    monkeypatch.setattr(session._Draft, "_catch_up", lambda *_: None)
+    monkeypatch.setattr(Draft, "_catch_up", lambda *_: None)
     with pytest.raises((AssertionError, LookupError)):
         test_a_late_host_is_brought_up_to_date_one_output_after_the_other()
 

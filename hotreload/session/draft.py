@@ -1,17 +1,9 @@
-"""The watch session as a pure function: ``step(state, event, now) -> (state, actions)``. No I/O, no clock, no threads.
-
-The runner turns the outside world into events, calls ``step`` and performs the actions; reporters show the state.
-
-What is swapped together: outputs that settled together (with ``--build``: all outputs of one successful build) form a
-group, and a group goes to all hosts concerned as one transaction. A host that attaches is brought to what is wanted,
-one output after the other. One transaction is under way at a time.
-"""
+"""The step of a session: what an event changes, and what is to be done about it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,7 +14,6 @@ from hotreload.model import (
     Busy,
     Candidate,
     ChangeKind,
-    Directory,
     DirectoryChanged,
     EventKind,
     Failure,
@@ -35,6 +26,50 @@ from hotreload.model import (
     Settled,
     Settling,
 )
+from hotreload.session.actions import (
+    Action,
+    After,
+    Finish,
+    Forget,
+    Offer,
+    RunBuild,
+    Show,
+    StartHost,
+    StopBuild,
+    TakeBack,
+)
+from hotreload.session.events import (
+    BuildEnded,
+    BuildLine,
+    ChildAbsent,
+    ChildEnded,
+    ChildOutput,
+    ChildStarted,
+    Clear,
+    Configured,
+    Differs,
+    Dismiss,
+    Event,
+    Flush,
+    HostChanged,
+    HostFound,
+    HostLost,
+    HostOutdated,
+    Misconfigured,
+    Note,
+    Offered,
+    Outcome,
+    Quit,
+    Rebuild,
+    RestartHost,
+    Retry,
+    RollBack,
+    RolledBack,
+    Seen,
+    SourcesChanged,
+    TogglePause,
+)
+from hotreload.session.state import Accepted, Build, BuildPhase, Child, HostState, Output, State, Transaction, Wanted
 
 RECORDS_KEPT = 500
 OUTPUT_LINES_KEPT = 400
@@ -59,477 +94,9 @@ _MAY_PASS = _CIRCUMSTANCES | {"E-ON-LOAD"}
 """Refusals whose cause may be gone when the same content is built once more."""
 
 
-class BuildPhase(Enum):
-    """What the build is doing."""
-
-    IDLE = "idle"
-    RUNNING = "running"
-    OK = "ok"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Build:
-    """The last or running build. Moments are in seconds since the epoch; ``lines`` the newest of its output."""
-
-    command: str
-    phase: BuildPhase = BuildPhase.IDLE
-    started: float = 0.0
-    seconds: float = 0.0
-    exit_code: int = 0
-    lines: tuple[str, ...] = ()
-    problems: tuple[Problem, ...] = ()
-    """What the compilers objected to, errors first."""
-    saved: float = 0.0
-    """When the edit that it is for was saved; 0 for none."""
-    ended: float = 0.0
-    wanted_again: bool = False
-    saved_since: float = 0.0
-    """When the edit that the next build is for was saved."""
-    swapped: frozenset[Path] = frozenset()
-    """Outputs of it that a host has taken: how long that took is told once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Child:
-    """The host that watch itself started. ``exit_code`` is None while it runs; ``lines`` the newest of its output."""
-
-    command: tuple[str, ...]
-    pid: int = 0
-    log: Path | None = None
-    exit_code: int | None = None
-    lines: tuple[str, ...] = ()
-    restarting: bool = False
-    """It is being ended, to be started again."""
-
-
-@dataclass(frozen=True, slots=True)
-class HostState:
-    """One host as the session knows it. ``since``: attached or gone since, in seconds since the epoch."""
-
-    host: Host
-    attached: bool
-    since: float
-    gone: str = ""
-    """Why it is gone, for people; empty while attached."""
-    symbols: frozenset[str] = frozenset()
-    modules: frozenset[str] = frozenset()
-    """Names of the modules that it has run."""
-    handled: Mapping[Path, frozenset[int]] = field(default_factory=lambda: MappingProxyType({}))
-    """Contents that were offered to it, of each output's newest offer."""
-    supplied: frozenset[Path] = frozenset()
-    """Outputs of which it has run some version."""
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """A content that a host swapped in, and the copy of it that outlives both the build output and that host."""
-
-    content: int
-    copy: Path | None = None
-    manifest: Manifest | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """One watched build output."""
-
-    path: Path
-    candidate: Candidate
-    accepted: tuple[Accepted, ...] = ()
-    """Oldest first, the last ACCEPTED_KEPT."""
-    refused: tuple[int, ...] = ()
-    """Contents that a host rejected or that were rolled back, oldest first, the last REFUSED_KEPT."""
-    retries: int = 0
-    unreadable: bool = False
-    """Its file could not be read when it was last offered: kept copies serve until it settles again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What to load for an output: the output itself, or the kept copy of its newest accepted content."""
-
-    output: Path
-    load: Path
-    content: int
-    manifest: Manifest | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Transaction:
-    """An offer under way: for each host the modules that it is to swap."""
-
-    number: int
-    offers: Mapping[int, tuple[Wanted, ...]]
-
-    @property
-    def outputs(self) -> frozenset[Path]:
-        return frozenset(wanted.output for offer in self.offers.values() for wanted in offer)
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """All that the session knows."""
-
-    directories: tuple[Directory, ...] = ()
-    hosts: Mapping[int, HostState] = field(default_factory=lambda: MappingProxyType({}))
-    build: Build | None = None
-    child: Child | None = None
-    busy: Busy = Busy.QUEUE
-    restart: bool = False
-    """Start our host again when its own code has changed, or when it has ended and a build succeeds."""
-    paused: bool = False
-    settling: tuple[Path, ...] = ()
-    """Outputs that a writer has not finished."""
-    rejection: Record | None = None
-    """The newest refusal that nothing accepted has replaced: pinned on screen until then or until dismissed."""
-    records: tuple[Record, ...] = ()
-    """What happened, oldest first, the last RECORDS_KEPT."""
-    cleared: tuple[Record, ...] = ()
-    """What the user has cleared away, oldest first, the last RECORDS_KEPT: still the history of the slots."""
-    swaps: int = 0
-    rejections: int = 0
-    rollbacks: int = 0
-    outputs: Mapping[Path, Output] = field(default_factory=lambda: MappingProxyType({}))
-    groups: tuple[frozenset[Path], ...] = ()
-    """What waits to be offered, oldest first; no output is in two of them, so that a long pause costs nothing."""
-    withheld: frozenset[Path] = frozenset()
-    """Good outputs whose group had a bad one, whose build runs or failed, or that wait for another try: they go with
-    the next group, and until then a host that comes is given what was accepted before."""
-    repeating: frozenset[Path] = frozenset()
-    """What of these waits for another try."""
-    flushing: bool = False
-    """A build has ended and its last outputs are still awaited."""
-    spoiled: bool = False
-    """An output of the running or last build was refused before any host saw it."""
-    transaction: Transaction | None = None
-    transactions: int = 0
-
-    @property
-    def held(self) -> int:
-        """Outputs that wait for the end of a pause."""
-        return len(frozenset().union(*self.groups)) if self.paused else 0
-
-
-# ---- what the user asks for (the dashboard's keys send these) ----
-
-
-@dataclass(frozen=True, slots=True)
-class RollBack:
-    """Take back a module; the newest commit of the host where no name is given."""
-
-    pid: int
-    module: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TogglePause:
-    """Hold new modules, or go on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rebuild:
-    """Run the build command now."""
-
-
-@dataclass(frozen=True, slots=True)
-class RestartHost:
-    """Start our host again now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Dismiss:
-    """Hide the pinned rejection."""
-
-
-@dataclass(frozen=True, slots=True)
-class Clear:
-    """Show only what happens from now on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Quit:
-    """End the session; hosts go on running."""
-
-
-Command = RollBack | TogglePause | Rebuild | RestartHost | Dismiss | Clear | Quit
-
-
-# ---- what the runner tells ----
-
-
-@dataclass(frozen=True, slots=True)
-class HostFound:
-    """A host was attached. ``running`` are the names of the modules that it has loaded before."""
-
-    host: Host
-    symbols: frozenset[str]
-    running: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class HostChanged:
-    """A host's slots or modules are others than before."""
-
-    pid: int
-    symbols: frozenset[str]
-    running: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class HostLost:
-    """The connection to a host ended."""
-
-    pid: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """One host's answer to a transaction: reports in the order of the offer, or why there are none."""
-
-    reports: tuple[Report, ...] = ()
-    failure: Failure | None = None
-    copies: tuple[Path | None, ...] = ()
-    """For each report: the kept copy of what was swapped in."""
-
-
-@dataclass(frozen=True, slots=True)
-class Offered:
-    """A transaction has ended."""
-
-    number: int
-    outcomes: Mapping[int, Outcome]
-    answered: float = 0.0
-    """When the last host's answer had come (``time.time()``): the new code was live. 0 where nobody has noted it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Differs:
-    """A module that was swapped in turns out to have other types than its host."""
-
-    pid: int
-    output: Path
-    content: int
-    failure: Failure
-
-
-@dataclass(frozen=True, slots=True)
-class RolledBack:
-    """A roll back has ended."""
-
-    pid: int
-    outcome: Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """Things that happened in a host without our doing."""
-
-    pid: int
-    records: tuple[Record, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """The time has come to offer outputs again."""
-
-    outputs: frozenset[Path]
-
-
-@dataclass(frozen=True, slots=True)
-class Flush:
-    """The watcher has delivered all outputs of the build that has ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourcesChanged:
-    """Sources were edited."""
-
-    first: str
-    """One of them, for people."""
-    saved: float = 0.0
-    """When the newest of them was saved."""
-
-
-@dataclass(frozen=True, slots=True)
-class BuildLine:
-    """A line of the build's output."""
-
-    line: str
-
-
-@dataclass(frozen=True, slots=True)
-class BuildEnded:
-    """The build command exited."""
-
-    exit_code: int
-    seconds: float
-    ended: float = 0.0
-    problems: tuple[Problem, ...] = ()
-    stopped: bool = False
-    """We ended it, as we were asked to by StopBuild."""
-    outdated: frozenset[int] = frozenset()
-    """Our hosts whose own code it has changed."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChildStarted:
-    """The host that we were asked to start runs."""
-
-    pid: int
-    log: Path
-
-
-@dataclass(frozen=True, slots=True)
-class ChildOutput:
-    """The newest lines of its output; of a torrent not all."""
-
-    lines: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ChildEnded:
-    """It exited; minus the signal's number when it was killed."""
-
-    exit_code: int
-    pid: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class ChildAbsent:
-    """It could not be started."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class HostOutdated:
-    """Hosts of ours whose own code somebody else's build has changed."""
-
-    pids: frozenset[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Configured:
-    """The configuration has changed. None and empty: no build, no host of ours."""
-
-    build: str | None
-    command: tuple[str, ...]
-    busy: Busy
-    restart: bool
-    watched: tuple[Path, ...] | None = None
-    """Where outputs are from now on; None where that is as before."""
-
-
-@dataclass(frozen=True, slots=True)
-class Misconfigured:
-    """The configuration was changed to something wrong; what was read before stays in force."""
-
-    failure: Failure
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """Something to tell the user (the demo narrates with it)."""
-
-    text: str
-
-
-Event = (
-    Settled
-    | Settling
-    | DirectoryChanged
-    | HostFound
-    | HostChanged
-    | HostLost
-    | Offered
-    | RolledBack
-    | Differs
-    | Seen
-    | Retry
-    | Flush
-    | SourcesChanged
-    | BuildLine
-    | BuildEnded
-    | ChildStarted
-    | ChildOutput
-    | ChildEnded
-    | ChildAbsent
-    | HostOutdated
-    | Configured
-    | Misconfigured
-    | Note
-    | Command
-)
-
-
-# ---- what the runner is to do ----
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """Prepare and commit on all hosts, or on none; answer with Offered."""
-
-    transaction: Transaction
-
-
-@dataclass(frozen=True, slots=True)
-class TakeBack:
-    """Roll back; answer with RolledBack."""
-
-    pid: int
-    module: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class RunBuild:
-    """Run the build command; answer with BuildLine and BuildEnded."""
-
-
-@dataclass(frozen=True, slots=True)
-class StopBuild:
-    """End the running build; answer with BuildEnded."""
-
-
-@dataclass(frozen=True, slots=True)
-class StartHost:
-    """Start our host, after the end of one that still runs; answer with ChildStarted."""
-
-
-@dataclass(frozen=True, slots=True)
-class After:
-    """Send an event later."""
-
-    seconds: float
-    event: Retry
-
-
-@dataclass(frozen=True, slots=True)
-class Forget:
-    """Tell the watcher that the output's content is news when it is written again."""
-
-    path: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Show:
-    """Give a record to the reporters."""
-
-    record: Record
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """End the session."""
-
-
-Action = Offer | TakeBack | RunBuild | StopBuild | StartHost | After | Forget | Show | Finish
-
-
 def step(state: State, event: Event, now: float) -> tuple[State, tuple[Action, ...]]:
     """Applies one event. ``now`` is in seconds since the epoch and only stamps what is recorded."""
-    draft = _Draft(state, now)
+    draft = Draft(state, now)
     _HANDLERS[type(event)](draft, event)
     draft.offer_next()
     return draft.state, tuple(draft.actions)
@@ -542,7 +109,7 @@ def _copied(state: State) -> State:
     return copy
 
 
-class _Draft:
+class Draft:
     """A step under way: the state so far, and the actions."""
 
     def __init__(self, state: State, now: float) -> None:
@@ -1123,9 +690,7 @@ class _Draft:
 
     def child_started(self, event: ChildStarted) -> None:
         if self.state.child:
-            self.put(
-                child=replace(self.state.child, pid=event.pid, log=event.log, exit_code=None, restarting=False),
-            )
+            self.put(child=replace(self.state.child, pid=event.pid, log=event.log, exit_code=None, restarting=False))
             self.note(f"started pid {event.pid}: {' '.join(self.state.child.command)} (output in {event.log})")
 
     def child_output(self, event: ChildOutput) -> None:
@@ -1263,35 +828,35 @@ def _copy_of(output: Output, content: int) -> Path | None:
     return next((each.copy for each in output.accepted if each.content == content), None)
 
 
-_HANDLERS: dict[type, Callable[[_Draft, Any], None]] = {
-    Settled: _Draft.settled,
-    Settling: _Draft.settling,
-    DirectoryChanged: _Draft.directory,
-    HostFound: _Draft.host_found,
-    HostChanged: _Draft.host_changed,
-    HostLost: _Draft.host_lost,
-    Offered: _Draft.offered,
-    RolledBack: _Draft.rolled_back,
-    Differs: _Draft.differs,
-    Seen: _Draft.seen,
-    Retry: _Draft.retry,
-    Flush: _Draft.flush,
-    SourcesChanged: _Draft.sources_changed,
-    BuildLine: _Draft.build_line,
-    BuildEnded: _Draft.build_ended,
-    ChildStarted: _Draft.child_started,
-    ChildOutput: _Draft.child_output,
-    ChildEnded: _Draft.child_ended,
-    ChildAbsent: _Draft.child_absent,
-    HostOutdated: _Draft.host_outdated,
-    Configured: _Draft.configured,
-    Misconfigured: _Draft.misconfigured,
-    RestartHost: _Draft.restart_host,
-    RollBack: _Draft.roll_back,
-    TogglePause: _Draft.toggle_pause,
-    Rebuild: _Draft.rebuild,
-    Dismiss: _Draft.dismiss,
-    Clear: _Draft.clear,
-    Quit: _Draft.quit,
-    Note: _Draft.tell,
+_HANDLERS: dict[type, Callable[[Draft, Any], None]] = {
+    Settled: Draft.settled,
+    Settling: Draft.settling,
+    DirectoryChanged: Draft.directory,
+    HostFound: Draft.host_found,
+    HostChanged: Draft.host_changed,
+    HostLost: Draft.host_lost,
+    Offered: Draft.offered,
+    RolledBack: Draft.rolled_back,
+    Differs: Draft.differs,
+    Seen: Draft.seen,
+    Retry: Draft.retry,
+    Flush: Draft.flush,
+    SourcesChanged: Draft.sources_changed,
+    BuildLine: Draft.build_line,
+    BuildEnded: Draft.build_ended,
+    ChildStarted: Draft.child_started,
+    ChildOutput: Draft.child_output,
+    ChildEnded: Draft.child_ended,
+    ChildAbsent: Draft.child_absent,
+    HostOutdated: Draft.host_outdated,
+    Configured: Draft.configured,
+    Misconfigured: Draft.misconfigured,
+    RestartHost: Draft.restart_host,
+    RollBack: Draft.roll_back,
+    TogglePause: Draft.toggle_pause,
+    Rebuild: Draft.rebuild,
+    Dismiss: Draft.dismiss,
+    Clear: Draft.clear,
+    Quit: Draft.quit,
+    Note: Draft.tell,
 }
