@@ -25,7 +25,7 @@ def build(directory: Path) -> Path:
     """The program, with the comparison alone: pure code, which needs no more of the shim."""
     program = directory / "layout"
     source = Path(__file__).resolve().parent / "layout.c"
-    cbuild.run([cbuild.cc(), "-O2", *cbuild.WARNINGS, "-I", cbuild.INCLUDE, "-o", program, source, *cbuild.PREFLIGHT])
+    cbuild.run([cbuild.cc(), "-O2", *cbuild.WARNINGS, "-I", cbuild.INCLUDE, "-o", program, source, *cbuild.LAYOUTS])
     return program
 
 

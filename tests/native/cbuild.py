@@ -16,7 +16,9 @@ from pathlib import Path
 from objects import INCLUDE, SOURCES, compiled
 
 ROOT = SOURCES.parents[1]
-PREFLIGHT = tuple(SOURCES / name for name in ("layout.c", "compare.c", "status.c"))
+LAYOUTS = tuple(SOURCES / name for name in ("layout.c", "compare.c", "status.c"))
+"""What compares layouts, alone."""
+PREFLIGHT = (*LAYOUTS, *sorted(SOURCES.glob("image*.c")), SOURCES / "manifest.c", SOURCES / "descriptions.c")
 """What preflight.c needs beside itself."""
 HOSTS = Path(__file__).resolve().parent / "hosts"
 

@@ -7,5 +7,5 @@ hr_status hr_test_whole(const void *bytes, uint64_t size, hr_failure *failure) {
     char build_id[HR_BUILD_ID_SIZE] = {0};
     hr_status status = check_structure(&image);
     if (status == HR_OK) status = check_loading(&image);
-    return status == HR_OK ? read_build_id(&image, build_id) : status;
+    return status == HR_OK ? hr_image_build_id(&image, build_id) : status;
 }

@@ -326,8 +326,8 @@ def program(scope: str) -> str:
 def compared(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Objects of the comparison alone: pure code, which needs no more of the shim."""
     directory = tmp_path_factory.mktemp("objects")
-    objects = [directory / f"{source.stem}.o" for source in cbuild.PREFLIGHT]
-    for source, output in zip(cbuild.PREFLIGHT, objects, strict=True):
+    objects = [directory / f"{source.stem}.o" for source in cbuild.LAYOUTS]
+    for source, output in zip(cbuild.LAYOUTS, objects, strict=True):
         cbuild.run([cbuild.cc(), "-c", "-O1", *cbuild.WARNINGS, "-I", cbuild.INCLUDE, "-o", output, source])
     return objects
 
