@@ -18,7 +18,7 @@ JOBS ?= $(shell echo $$(($$(nproc) + 1)))
 
 # The C sources also by their directories, whose time changes when a file is added or removed. Packages, because an editable
 # installation remembers which names are files.
-BUILT_FROM := pyproject.toml hotreload/__init__.py $(wildcard hotreload/*/__init__.py) shim/CMakeLists.txt shim/cffi_build.py shim/hotreload.map \
+BUILT_FROM := pyproject.toml hotreload/__init__.py $(wildcard hotreload/*/__init__.py hotreload/*/*/__init__.py) shim/CMakeLists.txt shim/cffi_build.py shim/hotreload.map \
 	shim/hotreload.pc.in $(wildcard shim/cmake/*) shim/src shim/include/hotreload \
 	$(wildcard shim/src/*.[ch]) $(wildcard shim/include/hotreload/*.h*)
 

@@ -226,3 +226,8 @@ def _details(record: Record) -> tuple[tuple[str, str], ...]:
         ("fix", record.fix),
         ("warning", ", ".join(record.warnings)),
     )
+
+
+def plural(number: int, noun: str) -> str:
+    """``"1 slot"``, ``"2 slots"``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -52,7 +52,9 @@ from hotreload.model import (
 )
 from hotreload.reporters.panes import Pane, rule, share
 from hotreload.reporters.screen import Painter, Screen, cells, cut, cut_middle, cut_start, fit, to_ascii, width_of, wrap
-from hotreload.reporters.view import Sort, Ui, render, sparkline
+from hotreload.reporters.ui import Sort, Ui
+from hotreload.reporters.view import render
+from hotreload.reporters.view.slots import sparkline
 from hotreload.session import Build, BuildPhase, HostState, State
 
 PICTURE = Path(__file__).resolve().parents[2] / "examples" / "dashboard.svg"
