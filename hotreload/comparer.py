@@ -126,6 +126,7 @@ def serve() -> None:
             question = _read(questions)
             assert isinstance(question, Question)
             _write(answers, compare(question, cache))
+            cache.save()
 
 
 _LENGTH = struct.Struct("<Q")

@@ -7,16 +7,19 @@ the module runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hotreload import native
 from hotreload.dwarf import DECLARED, Definition, NoDebugInfo
 from hotreload.errors import HotreloadError
+from hotreload.host_files import SILENT, libraries_of
 from hotreload.model import Comparison, Failure, LayoutField, Layouts, LayoutType
 from hotreload.type_cache import TypeCache
 
+NAMES_MOST = 3
+"""Types that are not found are named one by one up to so many."""
 FIX = "build host and module from the same header and start the host again; --no-debug-info swaps without this check"
 
 
@@ -66,14 +69,55 @@ def compare(question: Question, cache: TypeCache) -> Answer:
     skipped = (ours.keys() & theirs.keys()) | set(question.migrations)
     wanted = [name for name in sides if name not in skipped and _counts(sides[name])]
     declared = [each.name for each in read if each.kind == DECLARED and each.name not in theirs]
-    try:
-        found = cache.named(question.host, [*declared, *(name for name in wanted if name not in theirs)])
-    except NoDebugInfo as error:
-        if not theirs.keys() & set(wanted):
-            return Answer(missing=(("", f"the host: {error}"),))
-        found = {}
+    found, unread = _of_host(question.host, [*declared, *(name for name in wanted if name not in theirs)], cache)
+    if unread and not any(found.values()) and not theirs.keys() & set(wanted):
+        return Answer(missing=tuple(("", reason) for reason in unread))
     unknown = [(name, "the module's debug info only declares it") for name in declared if found.get(name)]
+    if unread:  # the module's own types are not the host's; but what could not be read may have them
+        unknown += _not_found([name for name in wanted if name not in theirs and not found.get(name)], unread)
     return _judge([(sides[name], theirs.get(name) or found.get(name, ())) for name in wanted], unknown)
+
+
+def _of_host(host: Path, names: Sequence[str], cache: TypeCache) -> tuple[dict[str, tuple[Definition, ...]], list[str]]:
+    """The types of these names in a host's program, and of those that it does not have in its libraries; and why some
+    of these could not be looked at, for people: only where a name was not found."""
+    if not names:
+        return {}, []
+    found: dict[str, tuple[Definition, ...]] = {}
+    unread: list[str] = []
+
+    def look(path: Path, called: str) -> None:
+        try:
+            more, reasons = cache.named(path, [name for name in names if not found.get(name)])
+        except NoDebugInfo as error:
+            reasons = (str(error),)
+        else:
+            found.update(more)
+        unread.extend(f"{called}: {reason}" for reason in reasons)
+
+    look(host, "the host")
+    if all(found.get(name) for name in names):
+        return found, []
+    silent: list[str] = []
+    for each in libraries_of(host):
+        called = f"{each.path.name} of the host"
+        if each.reason == SILENT:
+            silent.append(called)
+        elif each.reason:
+            unread.append(f"{called}: {each.reason}")
+        else:
+            look(each.path, called)
+    if silent:
+        more = f" and {len(silent) - 1} more of its libraries have" if silent[1:] else " has"
+        unread.append(f"{silent[0]}{more} no debug info")
+    return found, [] if all(found.get(name) for name in names) else unread
+
+
+def _not_found(names: Sequence[str], unread: Sequence[str]) -> list[tuple[str, str]]:
+    said = f"not found in what the host tells; {'; '.join(unread)}"
+    if len(names) <= NAMES_MOST:
+        return [(name, said) for name in names]
+    return [("", f"{len(names)} types of the module: {said}")]
 
 
 def all_described(host: Layouts, module: Layouts, symbols: Iterable[str]) -> bool:

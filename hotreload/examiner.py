@@ -18,6 +18,7 @@ from hotreload.comparer import FAILED, Comparer
 from hotreload.debug_types import Answer, Question, all_described
 from hotreload.dwarf import carries
 from hotreload.errors import HotreloadError
+from hotreload.host_files import libraries_of
 from hotreload.model import OK, Failure, Layouts, Manifest, Report, Snapshot
 from hotreload.session import Differs, Note, Outcome, Transaction, Wanted
 
@@ -123,7 +124,7 @@ class Examiner:
     def _has_debug_info(self, pid: int, link: Describer) -> bool:
         known = self._hosts.get(pid)
         if known is None or known[0] is not link:
-            known = self._hosts[pid] = link, carries(program_of(pid))
+            known = self._hosts[pid] = link, _tells(program_of(pid))
         return known[1]
 
     def _ask(self, pid: int, offer: Sequence[Wanted], link: Describer, told: frozenset[str]) -> list[Asked]:
@@ -150,6 +151,11 @@ class Examiner:
     def _clock(self, output: Path, since: float) -> None:
         in_time = time.monotonic() - since <= WAIT_SECONDS
         self._late_in_a_row[output] = 0 if in_time else self._late_in_a_row.get(output, 0) + 1
+
+
+def _tells(program: Path) -> bool:
+    """Whether a host's program or a library of its own has debug info."""
+    return carries(program) or any(not each.reason and carries(each.path) for each in libraries_of(program))
 
 
 def _examinable(wanted: Wanted) -> bool:

@@ -17,6 +17,7 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 
 from hotreload.dwarf import DebugInfo, Definition, Member
+from hotreload.elf import identity
 
 VERSION = 1
 """Of what is kept; another version is read anew."""
@@ -46,6 +47,7 @@ class TypeCache:
         self._directory = directory
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._build_ids: dict[tuple[int, ...], str] = {}
+        self._unsaved: dict[str, _Kept] = {}
         self.reads = 0
         """Files whose debug info was opened."""
 
@@ -61,26 +63,34 @@ class TypeCache:
         if about not in kept:
             with self._open(path, build_id) as info:
                 kept[about] = info.of_functions(ordered)
-            self._save(key, kept)
+            self._unsaved[key] = kept
         found: tuple[Definition, ...] = kept[about]
         return found
 
-    def named(self, path: Path, names: Iterable[str]) -> dict[str, tuple[Definition, ...]]:
-        """See `DebugInfo.named`.
+    def named(self, path: Path, names: Iterable[str]) -> tuple[dict[str, tuple[Definition, ...]], tuple[str, ...]]:
+        """See `DebugInfo.named`; and why parts of the file could not be looked at, where a name was not found.
 
         Raises:
             NoDebugInfo: As that does.
         """
         wanted = frozenset(names)
         key, kept = self._find(path, self._build_id(path))
+        unread: tuple[str, ...] = ()
+        found: dict[str, tuple[Definition, ...]] = {}
         if unknown := [name for name in wanted if f"type {name}" not in kept]:
             with self._open(path, "") as info:
-                self._build_ids[_identity(path)] = info.build_id
-                found = info.named(unknown)
+                self._build_ids[identity(path)] = info.build_id
+                found, unread = info.named(unknown), info.unread
                 key, kept = self._find(path, info.build_id)
-            kept.update({f"type {name}": each for name, each in found.items()})
+            kept.update({f"type {name}": each for name, each in found.items() if each or not unread})
+            self._unsaved[key] = kept
+        return {name: kept.get(f"type {name}", ()) for name in wanted}, unread
+
+    def save(self) -> None:
+        """Writes what was read since the last time. Apart, so that nobody waits for it with an answer."""
+        unsaved, self._unsaved = self._unsaved, {}
+        for key, kept in unsaved.items():
             self._save(key, kept)
-        return {name: kept[f"type {name}"] for name in wanted}
 
     def _open(self, path: Path, build_id: str) -> DebugInfo:
         self.reads += 1
@@ -88,19 +98,19 @@ class TypeCache:
 
     def _build_id(self, path: Path) -> str:
         """Of a file seen before; empty where it is not known."""
-        identity = _identity(path)
-        if identity not in self._build_ids:
+        file = identity(path)
+        if file not in self._build_ids:
             with suppress(Exception), DebugInfo(path) as info:  # whatever is wrong with it is told when it is read
-                self._build_ids[identity] = info.build_id
-        return self._build_ids.get(identity, "")
+                self._build_ids[file] = info.build_id
+        return self._build_ids.get(file, "")
 
     # ---- in memory ----
 
     def _find(self, path: Path, build_id: str) -> tuple[str, _Kept]:
         """With the size: stripping a file leaves its build id."""
-        identity = _identity(path)
-        key = f"{build_id}-{identity[2]}" if build_id else ""
-        known = key or " ".join(map(str, identity))
+        file = identity(path)
+        key = f"{build_id}-{file[2]}" if build_id else ""
+        known = key or " ".join(map(str, file))
         if known not in self._kept:
             self._kept[known] = self._load(key) if key else {}
         self._kept.move_to_end(known)
@@ -150,14 +160,6 @@ class TypeCache:
             total += size
             if number >= FILES_MOST or total > BYTES_MOST:
                 path.unlink(missing_ok=True)
-
-
-def _identity(path: Path) -> tuple[int, ...]:
-    try:
-        status = path.stat()
-    except OSError:
-        return (0, 0, 0, 0)
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _head(body: bytes) -> bytes:

@@ -38,7 +38,9 @@ def compared(name: str, module: Path, manifest: Manifest) -> Against:
     program, described = other_of(name)
     both = native.compare(described, manifest.layout) if described and manifest.layout else None
     silent = "" if both else "host" if manifest.layout else "module"
-    rest = compare(question(program, described, module, manifest), TypeCache(user_directory(os.environ)))
+    cache = TypeCache(user_directory(os.environ))
+    rest = compare(question(program, described, module, manifest), cache)
+    cache.save()
     return Against(name, both, silent, rest.comparison, rest.missing)
 
 

@@ -32,9 +32,9 @@ def compiler() -> str | None:
     return shutil.which(os.environ.get("CC", "cc"))
 
 
-def run(command: Sequence[str | Path]) -> str:
+def run(command: Sequence[str | Path], directory: Path | None = None) -> str:
     """Runs a build command and returns its standard output; its messages are the exception's text when it fails."""
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd=directory)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(str(part) for part in command)}\n{done.stdout}{done.stderr}")
     return done.stdout

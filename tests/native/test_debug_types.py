@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -74,7 +75,7 @@ class Workshop:
             (place / "main.c").write_text(source, encoding="utf-8")
             output = place / "output.so"
             language = ["-x", "c++", "-std=c++17"] if "++" in command[0] else ["-x", "c"]
-            cbuild.run([*command, "-I", INCLUDE, *language, place / "main.c", "-o", output])
+            cbuild.run([*command, "-I", INCLUDE, *language, place / "main.c", "-o", output], place)
             output.chmod(0o755)
             self.made[key] = output
         return self.made[key]
@@ -100,7 +101,10 @@ def manifest_of(module: Path) -> Manifest:
 
 
 def answer(host: Path, module: Path, *, described: bytes = b"", cache: TypeCache | None = None) -> Answer:
-    return compare(question(host, described, module, manifest_of(module)), cache or TypeCache(None))
+    cache = cache or TypeCache(None)
+    found = compare(question(host, described, module, manifest_of(module)), cache)
+    cache.save()
+    return found
 
 
 def changes(found: Answer) -> set[str]:
@@ -154,6 +158,16 @@ FORMS = {
     "clang, DWARF 4": ("clang", ("-g", "-gdwarf-4")),
     "g++": ("g++", ("-g",)),
     "clang++": ("clang++", ("-g",)),
+    "types in units of their own": ("", ("-g", "-fdebug-types-section")),
+    "the same, DWARF 4": ("", ("-g", "-gdwarf-4", "-fdebug-types-section")),
+    "the same, clang": ("clang", ("-g", "-fdebug-types-section")),
+    "the same, g++": ("g++", ("-g", "-fdebug-types-section")),
+    "split off": ("", ("-g", "-gsplit-dwarf")),
+    "split off, DWARF 4": ("", ("-g", "-gdwarf-4", "-gsplit-dwarf")),
+    "split off, clang": ("clang", ("-g", "-gsplit-dwarf")),
+    "split off, clang, DWARF 4": ("clang", ("-g", "-gdwarf-4", "-gsplit-dwarf")),
+    "split off, types in units of their own": ("", ("-g", "-gsplit-dwarf", "-fdebug-types-section")),
+    "split off, clang++": ("clang++", ("-g", "-gsplit-dwarf", "-fdebug-types-section")),
 }
 SOME = [case for case in COMPARED if case.name in (
     "no edit", "float into the reserve", "field in front", "field renamed", "float to int32_t", "array longer",
@@ -161,8 +175,12 @@ SOME = [case for case in COMPARED if case.name in (
 )]  # fmt: skip
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("case", SOME, ids=[case.name for case in SOME])
+FEW = SOME[::3]
+"""Enough where only the places of types differ."""
+WITH_FORMS = [(case, form) for form in FORMS for case in (FEW if "own" in form or "split" in form else SOME)]
+
+
+@pytest.mark.parametrize(("case", "form"), WITH_FORMS, ids=[f"{case.name}-{form}" for case, form in WITH_FORMS])
 def test_forms_of_debug_info(case: Case, form: str, workshop: Workshop) -> None:
     name, flags = FORMS[form]
     cc = name and shutil.which(name)
@@ -321,13 +339,14 @@ def rust(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         pytest.skip("needs rustc")
     directory = tmp_path_factory.mktemp("rust")
 
-    def build(kind: str, source: str, fields: str, modes: str) -> Path:
+    def build(kind: str, source: str, fields: str, modes: str, *linked: str) -> Path:
         place = directory / str(len(list(directory.iterdir())))
         place.mkdir()
         (place / "main.rs").write_text(source.format(fields=fields, modes=modes), encoding="utf-8")
         name = "voice_host" if kind == "bin" else "voice_patch"
         flags = ["--edition", "2021", "-g", "--crate-name", name, "--crate-type", kind]
-        cbuild.run(["rustc", *flags, place / "main.rs", "-o", place / "output"])
+        cbuild.run(["rustc", *flags, *linked, place / "main.rs", "-o", place / "output"])
+        (place / "output").chmod(0o755)
         return place / "output"
 
     return build
@@ -353,6 +372,49 @@ def test_edits_of_rust(name: str, rust: Callable[..., Path], rust_host: Path) ->
     found = answer_at(rust_host, rust("cdylib", RUST_MODULE, fields, modes), "tick")
     assert expected <= changes(found) and (verdict(found) == REFUSED) == bool(expected), (changes(found), found.missing)
     assert not any("Private" in each for each in changes(found)), "types of that name in other modules are not shared"
+
+
+RUST_TYPED = (
+    RUST
+    + """\
+fn tick(voice: &mut shared::Voice, by: &shared::Point, _: &mut ()) -> i32 {{
+    voice.mode += by.x as i32;
+    voice.mode
+}}
+hotreload::patch_module!("synth", 1, [("synth.tick", tick)]);
+"""
+)
+RUST_TYPED_HOST = (
+    RUST
+    + """\
+fn main() {{
+    let none: Option<(&shared::Voice, &shared::Point)> = std::hint::black_box(None);
+    println!("{{}}", none.map_or(0.0, |each| each.0.mode as f32 + each.1.x));
+}}
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def crate(pytestconfig: pytest.Config, require_tool: Callable[..., Path]) -> Path:
+    """The directory of the crate as modules link it."""
+    require_tool("cargo")
+    assert pytestconfig.cache is not None
+    target = pytestconfig.cache.mkdir("rust-debug-types")
+    manifest = cbuild.ROOT / "shim" / "rust" / "Cargo.toml"
+    words = ["cargo", "build", "-q", "--lib", "--no-default-features", "--manifest-path", manifest]
+    cbuild.run([*words, "--target-dir", target])
+    return Path(target / "debug")
+
+
+@pytest.mark.parametrize("name", RUST_EDITS)
+def test_edits_of_rust_in_typed_functions(name: str, rust: Callable[..., Path], crate: Path) -> None:
+    """What `patch_module!` makes of a function with types of its own takes pointers to anything."""
+    fields, modes, expected = RUST_EDITS[name]
+    linked = ("--extern", f"hotreload={crate / 'libhotreload.rlib'}", "-L", f"dependency={crate / 'deps'}")
+    host = rust("bin", RUST_TYPED_HOST, RUST_FIELDS, RUST_MODES)
+    found = answer(host, rust("cdylib", RUST_TYPED, fields, modes, *linked))
+    assert expected <= changes(found) and (verdict(found) == REFUSED) == bool(expected), (changes(found), found.missing)
 
 
 # ---- what is not shared ----
@@ -402,10 +464,6 @@ def test_no_debug_info(workshop: Workshop) -> None:
     assert answer(workshop.host(own, "-g0"), workshop.module(own)).missing == (("", f"the host: {plain}"),)
     assert dwarf.carries(workshop.host(own)) and not dwarf.carries(workshop.host(own, "-g0"))
     assert not dwarf.carries(Path("/dev/null")) and not dwarf.carries(Path("/nowhere"))
-    split = answer(workshop.host(own), workshop.module(own, "-g", "-gsplit-dwarf"))
-    assert split.missing == (
-        ("", "the module: its debug info is split into .dwo files: compile without -gsplit-dwarf"),
-    )
 
 
 @pytest.mark.parametrize("table", [1 << 62, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
@@ -414,6 +472,118 @@ def test_a_file_whose_sections_lie_nowhere_carries_none(tmp_path: Path, table: i
     path = tmp_path / "m.so"
     path.write_bytes(b"\x7fELF\x02\x01".ljust(0x28, b"\0") + table.to_bytes(8, "little") + b"\xff" * 16)
     assert not dwarf.carries(path)
+
+
+SPLIT = ("-g", "-gsplit-dwarf")
+
+
+def split_file(made: Path) -> Path:
+    """The file that was split off from a build."""
+    (found,) = made.parent.glob("*.dwo")
+    return found
+
+
+@pytest.mark.parametrize("version", ["-gdwarf-4", "-gdwarf-5"])
+def test_files_that_were_split_off_and_are_gone_or_of_another_build(version: str, tmp_path: Path) -> None:
+    here = Workshop(tmp_path)
+    host, module = here.host(header(FIELDS), *SPLIT, version), here.module(header("int edited;"), *SPLIT, version)
+    assert verdict(answer(host, module)) == REFUSED
+    for made, side in ((module, "the module"), (host, "the host")):
+        split, name = split_file(made), split_file(made).name
+        kept = split.read_bytes()
+        split.write_bytes(split_file(host if made is module else module).read_bytes())
+        (_, reason), *rest = answer(host, module).missing
+        assert not rest and reason.startswith(f"{side}: its debug info is split off into ")
+        assert reason.endswith(f"{name}, which is of another build by now")
+        split.write_bytes(b"\x7fELF")
+        assert "it is no ELF file" in answer(host, module).missing[0][1]
+        split.unlink()
+        assert answer(host, module).missing[0][1].endswith(f"{name}, which is not there")
+        (made.parent / "output.dwp").write_bytes(kept)
+        assert "output.dwp is a package of such files, which is not read" in answer(host, module).missing[0][1]
+        (made.parent / "output.dwp").unlink()
+        code, text = tool("inspect", module, "--against", host)
+        assert code == 0 and "equal" not in text and f"debug info: not compared, {side}: its debug info" in text
+        split.write_bytes(kept)
+    assert verdict(answer(host, module)) == REFUSED
+
+
+def test_a_host_of_which_one_unit_was_split_off_and_is_gone(tmp_path: Path) -> None:
+    """What the rest tells is compared; what it does not have is not said to be the module's alone."""
+    for name, flags, body in (
+        ("voice", SPLIT, '#include "voice.h"\nVoice voice;'),
+        ("note", ("-g",), '#include "voice.h"\nNote note;\nint main(void) { return note.pitch; }'),
+    ):
+        (tmp_path / "voice.h").write_text(header(FIELDS))
+        (tmp_path / f"{name}.c").write_text(f"{body}\n")
+        cbuild.run([cbuild.cc(), *flags, "-c", f"{name}.c"], tmp_path)
+    cbuild.run([cbuild.cc(), "voice.o", "note.o", "-o", "host"], tmp_path)
+    module = Workshop(tmp_path / "module")
+    module.directory.mkdir()
+    edited = module.module(header("int edited;"))
+    assert verdict(answer(tmp_path / "host", edited)) == REFUSED
+    (tmp_path / "voice.dwo").unlink()
+    found = answer(tmp_path / "host", edited)
+    gone = "the host: its debug info is split off into voice.dwo, which is not there"
+    assert found.missing == (("Voice", f"not found in what the host tells; {gone}"),)
+    assert verdict(found) == "ok" and found.comparison and found.comparison.types == 1, "Note"
+
+
+# ---- a host's code in its libraries ----
+
+
+def library_host(directory: Path, *flags: str, voice: str = FIELDS, link: Sequence[str] = ()) -> Path:
+    """A host whose program knows none of the shared types; its library ``libvoices.so`` has them."""
+    directory.mkdir(exist_ok=True)
+    (directory / "voice.h").write_text(header(voice))
+    body = '#include "voice.h"\nVoice voice; Note note;\nint voices(void) { return sizeof voice > sizeof note; }\n'
+    (directory / "voices.c").write_text(body)
+    wait = "int voices(void);\nint pause(void);\nint main(void) { voices(); return pause(); }\n"
+    (directory / "main.c").write_text(wait)
+    cbuild.run([cbuild.cc(), *flags, "-shared", "-fPIC", "voices.c", "-o", "libvoices.so"], directory)
+    link = link or ["-Wl,-rpath,$ORIGIN"]
+    cbuild.run([cbuild.cc(), "main.c", "libvoices.so", *link, "-o", "host"], directory)
+    return directory / "host"
+
+
+def test_types_of_a_hosts_libraries(workshop: Workshop, tmp_path: Path) -> None:
+    host = library_host(tmp_path, "-g")
+    equal, edited = workshop.module(header(FIELDS)), workshop.module(header("int edited;"))
+    code, text = tool("inspect", equal, "--against", host)
+    assert code == 0 and f"debug info: equal to those of {host} (2 types that both have)" in text
+    code, text = tool("inspect", edited, "--against", host)
+    assert code == 3 and f"debug info: E-LAYOUT: differ from those of {host}" in text
+
+
+def test_libraries_that_cannot_be_looked_at_are_told(workshop: Workshop, tmp_path: Path) -> None:
+    edited = workshop.module(header("int edited;"))
+    silent = library_host(tmp_path / "silent")
+    code, text = tool("inspect", edited, "--against", silent)
+    assert code == 0 and "libvoices.so of the host has no debug info" in text and "equal" not in text
+    lost = library_host(tmp_path / "lost", "-g", link=("-L.",))
+    code, text = tool("inspect", edited, "--against", lost)
+    assert code == 0 and "libvoices.so of the host: it was not found" in text and "equal" not in text
+
+
+def test_libraries_of_a_process(workshop: Workshop, tmp_path: Path) -> None:
+    """Those that it has mapped, whatever is in their place by now; a patch module among them is no part of the host."""
+    host = library_host(tmp_path, "-g", link=("-L.",))
+    equal, edited = workshop.module(header(FIELDS)), workshop.module(header("int edited;"))
+    environment = {"LD_LIBRARY_PATH": str(tmp_path), "LD_PRELOAD": str(edited)}
+    with subprocess.Popen([host], env=environment) as process:
+        try:
+            program = Path(f"/proc/{process.pid}/exe")
+            deadline = time.monotonic() + 60
+            while "libvoices" not in program.with_name("maps").read_text():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            assert verdict(answer(program, edited)) == REFUSED and verdict(answer(program, equal)) == "ok"
+            library_host(tmp_path / "new", "-g", voice="int edited;")
+            (tmp_path / "new" / "libvoices.so").replace(tmp_path / "libvoices.so")
+            reasons = [reason for _, reason in answer(program, edited).missing]
+            assert "libvoices.so of the host: it was replaced since the host has loaded it" in reasons
+        finally:
+            process.kill()
 
 
 def test_stripped_and_separate_debug_info(workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -450,12 +620,12 @@ def test_damaged_debug_info_never_raises(workshop: Workshop, tmp_path: Path) -> 
 def test_limits(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     host, module = workshop.host(header(FIELDS)), workshop.module(header(FIELDS))
     for name, value, words in (
-        ("TYPES_MOST", 1, "reach more than 1 types"),
-        ("BYTES_MOST", 100, "larger than 0 MiB"),
-        ("SECONDS_MOST", 0.0, "more than 0 s to read"),
+        ("dwarf.TYPES_MOST", 1, "reach more than 1 types"),
+        ("elf.BYTES_MOST", 100, "larger than 0 MiB"),
+        ("dwarf.SECONDS_MOST", 0.0, "more than 0 s to read"),
     ):
         with monkeypatch.context() as patched:
-            patched.setattr(dwarf, name, value)
+            patched.setattr(f"hotreload.{name}", value)
             assert words in answer(host, module).missing[0][1]
 
 

@@ -17,7 +17,6 @@ import pytest
 from hotreload import __version__, commands, errors
 
 HEAVY = {
-    "elftools",
     "click",
     "rich",
     "watchdog",
