@@ -269,8 +269,13 @@ def _located(record: Record) -> Record:
     if fault is None or fault.offset == 0:
         return record
     at = symbols.locate(Path(fault.staged), fault.offset)
-    reason = f"{record.reason} ({at})" if at else record.reason
-    return replace(record, reason=reason, fault=replace(fault, at=at))
+    return replace(record, reason=_with_place(record.reason, at), fault=replace(fault, at=at))
+
+
+def _with_place(reason: str, at: str) -> str:
+    """The place follows what happened, and precedes what became of the state: a narrow screen shows the beginning."""
+    happened, semicolon, rest = reason.partition(";")
+    return f"{happened} ({at}){semicolon}{rest}" if at else reason
 
 
 def is_stopped(pid: int) -> bool:

@@ -185,14 +185,17 @@ class Runner:
     def run(self) -> int:
         """Runs until Quit; returns the exit code. The hosts found go on running; the one that we started is ended."""
         self._reporter.start()
-        try:
-            with _signals(self._interrupt), _undisturbed():
-                self._begin()
-                while not self._done:
-                    self._turn()
-            return EXIT_INTERRUPTED if self._interrupted else self._exit_code()
-        finally:
-            self._end()
+        # To the very end: a terminal that is closed says so twice, an impatient user presses Ctrl-C again, and what
+        # found Python's own handlers would leave the host running.
+        with _signals(self._interrupt):
+            try:
+                with _undisturbed():
+                    self._begin()
+                    while not self._done:
+                        self._turn()
+                return EXIT_INTERRUPTED if self._interrupted else self._exit_code()
+            finally:
+                self._end()
 
     def wait(self, seconds: float) -> bool:
         """Waits until what is on disk now has been taken or refused, for a program that runs the session on another

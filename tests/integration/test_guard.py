@@ -28,7 +28,8 @@ def test_watch_tells_a_crash_and_goes_on(bench: Bench) -> None:
     fault = crash["fault"]
     assert (fault["signal"], fault["function"]) == ("SIGSEGV", "a") and fault["restored"] > 0
     assert fault["at"].startswith("m-2.c:") and "crash" in fault["at"]
-    assert fault["at"] in crash["reason"] and f"thread {fault['thread']}" in crash["found"]
+    assert f"crashed in a ({fault['at']}); its state was restored" in crash["reason"], crash
+    assert f"thread {fault['thread']}" in crash["found"]
     host.runs(a=1)
     bench.put(bench.module(3))
     watch.event("swap", version=3)

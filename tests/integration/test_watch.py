@@ -9,6 +9,7 @@ import resource
 import shlex
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -496,6 +497,19 @@ def test_a_host_that_does_not_want_to_end_is_killed(bench: Bench) -> None:
     watch.says("attach ")
     finish(watch)
     assert not runs(pid)
+
+
+@pytest.mark.parametrize("again", [signal.SIGHUP, signal.SIGINT])
+def test_signals_while_it_ends_leave_no_host(bench: Bench, again: signal.Signals) -> None:
+    """A closed terminal says so twice; the host takes its two seconds."""
+    watch = bench.watch("--plain", "--", str(bench.host_program), "ours", "a", DEAF="1")
+    pid = int(watch.output.lines[watch.says("host | ready ")].rpartition(" ")[2])
+    watch.says("attach ")
+    watch.process.send_signal(signal.SIGINT)
+    for _ in range(5):
+        time.sleep(0.1)
+        watch.process.send_signal(again)
+    assert watch.wait() == 130 and not runs(pid)
 
 
 def test_build_and_host_in_one(bench: Bench) -> None:
