@@ -19,7 +19,9 @@
  *      pinned an old table finds the record of its entry by the function. They are unlinked only of a module that
  *      unload.c has struck from all slots, and freed after a grace period: others walk past them, inside a call.
  *      Partner of the acquire loads of records[index] and `older`: the release stores in hr_guard_flags and unlink_records.
- *  G6  Who lands sets right what dead frames left in the shim: depth, shard->active, hr.lock. Other locks stay held. */
+ *  G6  Who lands sets right what dead frames left in the shim: depth, shard->active, hr.lock. Other locks stay held.
+ *  G7  A call that the watchdog's signal met after its time hangs, also where it then returns by itself: sleeps and polls
+ *      end early by a signal, and what the patch makes of that is not what it would have answered. */
 #include "internal.h"
 
 #include <errno.h>
@@ -76,6 +78,8 @@ typedef struct guard_thread {
     uint64_t serial;
     uint64_t hung; /* atomic: the serial of the frame that the watchdog wants ended */
     bool insist;   /* atomic: wherever it is */
+    uint64_t late; /* atomic: the serial of the frame that its signal has met outside of the module's own code, */
+    hr_fault overrun; /* and what is to be told of it */
     bool own_stack;
     char *memory; /* the alternate stack */
     uint64_t seen[DEPTH], since[DEPTH]; /* the watchdog's: serial, and when it was first seen */
@@ -164,14 +168,15 @@ static uintptr_t culprit(const hr_module *module, const guard_frame *frame, void
     return 0;
 }
 
-static void note_fault(guard_thread *thread, const guard_frame *frame, int signal, const siginfo_t *info, void *context) {
+static void note_fault(guard_thread *thread, const guard_frame *frame, int signal, const siginfo_t *info, void *context,
+                       hr_fault *fault) {
     const hr_module *module = frame->module;
     uintptr_t at = culprit(module, frame, context);
-    thread->fault.signal = signal;
-    thread->fault.thread = thread->thread;
-    thread->fault.address = signal && info->si_code > 0 ? (uintptr_t)info->si_addr : 0;
-    thread->fault.offset = module && at && inside(&module->text, at) ? at - module->base : 0;
-    thread->fault.kind = HR_FAULT_CALL;
+    fault->signal = signal;
+    fault->thread = thread->thread;
+    fault->address = signal && info->si_code > 0 ? (uintptr_t)info->si_addr : 0;
+    fault->offset = module && at && inside(&module->text, at) ? at - module->base : 0;
+    fault->kind = HR_FAULT_CALL;
     thread->handled_at = (uintptr_t)__builtin_frame_address(0);
 }
 
@@ -182,7 +187,7 @@ static bool caught(guard_thread *thread, int signal, const siginfo_t *info, void
     uint32_t depth = thread ? __atomic_load_n(&thread->depth, __ATOMIC_RELAXED) : 0;
     if (depth == 0 || !of_our_own(info)) return false;
     guard_frame *frame = &thread->frames[depth - 1];
-    note_fault(thread, frame, signal, info, context);
+    note_fault(thread, frame, signal, info, context, &thread->fault);
     return_to(frame, context);
     return true;
 }
@@ -263,9 +268,13 @@ static void on_hang(int signal, siginfo_t *info, void *context) {
         guard_frame *frame = &thread->frames[i];
         if (frame->serial != hung) continue;
         bool home = frame->module == NULL || inside(&frame->module->text, hr_platform_program_counter(context));
-        if (!home && !__atomic_load_n(&thread->insist, __ATOMIC_RELAXED)) break; /* in the allocator, perhaps */
-        note_fault(thread, frame, 0, info, context);
-        return_to(frame, context);
+        if (home || __atomic_load_n(&thread->insist, __ATOMIC_RELAXED)) {
+            note_fault(thread, frame, 0, info, context, &thread->fault);
+            return_to(frame, context);
+        } else { /* in the allocator, perhaps; or in a sleep, which this signal ends: G7 */
+            note_fault(thread, frame, 0, info, context, &thread->overrun);
+            __atomic_store_n(&thread->late, hung, __ATOMIC_RELAXED);
+        }
         break;
     }
     errno = saved;
@@ -410,6 +419,12 @@ __attribute__((cold, noinline)) static void tidy_up(guard_thread *thread, uint32
     if (hr_platform_holds(&hr.lock)) pthread_mutex_unlock(&hr.lock);
 }
 
+/* G7; what has crashed since has crashed. */
+__attribute__((cold, noinline)) static void came_late(guard_thread *thread) {
+    if (thread->fault.kind == HR_FAULT_NONE) thread->fault = thread->overrun;
+    __atomic_store_n(&thread->late, 0, __ATOMIC_RELAXED);
+}
+
 /* Calls the function in a frame of its own; thread->fault.kind tells how it ended. */
 static inline int32_t call_in(guard_thread *thread, uint32_t depth, hr_patch_fn function, void *state,
                               const void *input, void *output) {
@@ -417,6 +432,7 @@ static inline int32_t call_in(guard_thread *thread, uint32_t depth, hr_patch_fn 
     __atomic_store_n(&frame->serial, ++thread->serial, __ATOMIC_RELAXED);
     __atomic_store_n(&thread->depth, depth + 1, __ATOMIC_RELEASE); /* partner: the watchdog's acquire load */
     int32_t result = hr_platform_call(&frame->point, function, state, input, output);
+    if (HR_UNLIKELY(__atomic_load_n(&thread->late, __ATOMIC_RELAXED) == frame->serial)) came_late(thread);
     if (HR_UNLIKELY(thread->fault.kind != HR_FAULT_NONE)) tidy_up(thread, depth);
     __atomic_store_n(&thread->depth, depth, __ATOMIC_RELEASE);
     return result;

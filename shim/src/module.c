@@ -198,14 +198,16 @@ static const char *signal_name(int32_t number) {
 
 /* The sentence that tells a fault, of a module and of what was being called. */
 static hr_status describe_fault(const hr_manifest *manifest, const hr_fault *fault, hr_failure *failure) {
-    static const char *const cures[] = {"fix the crash and build again", "fix the loop and build again"};
-    char where[64] = "", found[HR_TEXT_SIZE];
+    static const char *const cures[] = {"fix the crash and build again", "let the call return, or allow it more time (--hang-seconds), and build again"};
+    char where[64] = "", address[40] = "", found[HR_TEXT_SIZE];
     bool hang = fault->signal == 0;
+    if (fault->signal != SIGABRT) /* which is sent, and has none */
+        snprintf(address, sizeof address, ", address 0x%llx", (unsigned long long)fault->address);
     if (fault->offset) snprintf(where, sizeof where, ", module offset 0x%llx", (unsigned long long)fault->offset);
-    if (hang) snprintf(found, sizeof found, "no return, thread %u%s", fault->thread, where);
+    if (hang)
+        snprintf(found, sizeof found, "no return within %u ms, thread %u%s", hr.options.hang_ms, fault->thread, where);
     else
-        snprintf(found, sizeof found, "SIG%s, address 0x%llx, thread %u%s", signal_name(fault->signal),
-                 (unsigned long long)fault->address, fault->thread, where);
+        snprintf(found, sizeof found, "SIG%s%s, thread %u%s", signal_name(fault->signal), address, fault->thread, where);
     const char *state = fault->kind == HR_FAULT_MIGRATION ? "; the state is as it was"
                         : fault->kind == HR_FAULT_THREAD ? "; its thread sleeps for ever"
                         : fault->restored ? "; its state was restored"

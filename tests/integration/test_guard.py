@@ -50,6 +50,24 @@ def test_a_hang_is_ended(bench: Bench) -> None:
     host.check_state()
 
 
+@pytest.mark.parametrize("wait", ["sleep(100)", "poll(0, 0, -1)", "pause()", "read(pair(), &byte, 1)"])
+def test_a_call_that_waits_for_too_long_hangs(bench: Bench, wait: str) -> None:
+    """Where the kernel ends the wait early, for the signal that is to end the call, too."""
+    waiting = (
+        "#include <poll.h>\n#include <unistd.h>\nstatic char byte;\n"
+        "static int pair(void) { int both[2]; return pipe(both) == 0 ? both[0] : 0; }\n"
+        f"__attribute__((noinline)) static int wait_long(void) {{ return (int){wait} * 0; }}\n"
+    )
+    host = bench.host("game", "a")
+    watch = bench.watch("--hang-seconds", "0.3")
+    watch.event("attach")
+    bench.put(bench.module(1, slots={"a": "wait_long()"}, extra=waiting, flags=["-g", "-O1"]))
+    crash = watch.event("crash", version=1, code="E-HANG")
+    assert "wait_long" in crash["fault"]["at"] and crash["fault"]["restored"] > 0, crash
+    host.runs(a=0)
+    host.check_state()
+
+
 LOCKING = (
     CRASH
     + """

@@ -318,7 +318,7 @@ def test_what_migrates_is_not_tried_and_says_so(program: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("wrong", "code", "verb", "found"),
-    [(1, "E-CRASH", "crashed", "SIGSEGV, address 0x10, thread"), (2, "E-HANG", "hung", "no return, thread")],
+    [(1, "E-CRASH", "crashed", "SIGSEGV, address 0x10, thread"), (2, "E-HANG", "hung", "no return within")],
 )
 def test_a_migration_that_crashes_is_one_that_fails(
     wrong: int, code: str, verb: str, found: str, program: Path, tmp_path: Path
