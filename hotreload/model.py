@@ -316,7 +316,7 @@ class ModuleRecord:
     resident: int = 0
     """Bytes of it in memory, and..."""
     mappings: int = 0
-    """...its mappings: measured once it backs no slot, 0 before."""
+    """...its mappings: measured once it backs no slot, 0 before, and when it is unloaded."""
 
 
 @dataclass(frozen=True, slots=True)

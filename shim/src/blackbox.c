@@ -296,11 +296,13 @@ static uint32_t find_module_record(void) {
     return HR_BOX_MODULES;
 }
 
-static void write_cost(hr_box_module *record, const hr_cost *cost) {
-    if (cost->bytes == 0) return; /* not measured yet */
+static void write_cost(hr_box_module *record, const hr_module *module) {
+    const hr_cost *cost = &module->cost;
+    bool gone = module->state == HR_MODULE_UNLOADED; /* it costs nothing any more */
+    if (cost->bytes == 0) return;                    /* not measured yet */
     record->bytes = cost->bytes;
-    record->resident = cost->resident;
-    record->mappings = cost->mappings;
+    record->resident = gone ? 0 : cost->resident;
+    record->mappings = gone ? 0 : cost->mappings;
 }
 
 void hr_blackbox_module(hr_module *module, const char *reason) {
@@ -322,14 +324,14 @@ void hr_blackbox_module(hr_module *module, const char *reason) {
         record->runtime = module->runtime ? module->runtime->number : UINT32_MAX;
     }
     hr_box_module *record = module_record(module->record - 1);
-    write_cost(record, &module->cost);
+    write_cost(record, module);
     record->generation = module->generation;
     record->state = module->state;
     hr_copy_text(record->reason, sizeof record->reason, reason);
 }
 
 void hr_blackbox_cost(hr_module *module, bool counts) {
-    if (module->record) write_cost(module_record(module->record - 1), &module->cost);
+    if (module->record) write_cost(module_record(module->record - 1), module);
     if (module->counted == counts) return;
     module->counted = counts;
     uint64_t sign = counts ? 1 : UINT64_MAX; /* -1 */

@@ -152,9 +152,11 @@ static bool is_loaders(const hr_map_line *line, const hr_map_line *before, const
     return same_name(line, loader) || (bss && same_name(before, loader));
 }
 
-static void add(hr_memory *memory, const hr_map_line *line, const hr_map_line *before) {
+/* `image`: the line before is of a program or library, which takes several lines. Whatever else is mapped may lie just
+ * as well before anonymous memory, which is not its. */
+static void add(hr_memory *memory, const hr_map_line *line, const hr_map_line *before, bool image) {
     bool adjacent = before->end == line->start;
-    bool after_file = adjacent && line->inode == 0 && line->length == 0 && before->inode != 0;
+    bool after_file = adjacent && line->inode == 0 && line->length == 0 && image;
     const hr_map_line *named = after_file ? before : line;
     memory->mappings[memory->count++] = (hr_mapping){
         .start = line->start,
@@ -183,11 +185,12 @@ bool hr_platform_memory(hr_memory *memory) {
     }
     hr_map_line line, before = {0}, loader = {0};
     uintptr_t loader_start = getauxval(AT_BASE);
-    for (char *text = memory->text; parse_line(&text, &line); before = line) {
+    bool image = false;
+    for (char *text = memory->text; parse_line(&text, &line); image = line.inode && same_name(&line, &before), before = line) {
         if (line.start == loader_start) loader = line;
         if (may_hold_pointers(&line) && !is_box(&line) && !is_loaders(&line, &before, &loader) &&
             !is_reserved(line.start, line.end))
-            add(memory, &line, &before);
+            add(memory, &line, &before, image);
     }
     return true;
 }

@@ -127,12 +127,14 @@ static int length_of(const hr_mapping *mapping) { return mapping->length < 100 ?
 
 static void write_place(hr_scan *scan, hr_target *target) {
     const hr_mapping *mapping = scan->mapping;
+    static const char shared[] = "/dev/zero (deleted)\n"; /* the kernel's name for it; mapping->name goes on */
     char *to = target->place;
     size_t size = sizeof target->place;
     if (scan->handler) snprintf(to, size, "%s", scan->handler);
     else if (mapping == NULL) snprintf(to, size, "a register of thread %u", scan->thread);
     else if (mapping->thread) snprintf(to, size, "the stack of thread %u", mapping->thread);
     else if (mapping->length == 0) snprintf(to, size, "anonymous memory");
+    else if (strncmp(mapping->name, shared, strlen(shared)) == 0) snprintf(to, size, "shared anonymous memory");
     else snprintf(to, size, "%.*s%s", length_of(mapping), mapping->name, mapping->after_file ? " (bss)" : "");
 }
 

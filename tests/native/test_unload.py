@@ -192,6 +192,8 @@ def test_nothing_is_unloaded_unless_asked(world: World) -> None:
         (LITERAL, "heap", "[heap]", 'the text "a literal of the module"'),
         (CALLBACK, "heap", "[heap]", "callback"),
         (CALLBACK, "mangled", "[heap]", "callback"),
+        (CALLBACK, "shared", ": shared anonymous memory points to", "callback"),
+        (CALLBACK, "behind", ": anonymous memory points to", "callback"),
         (CALLBACK, "register", "a register of thread ", "callback"),
         (LITERAL, "register", "a register of thread ", "a literal of the module"),
         (CALLBACK, "signal", "the handler of signal 12", "callback"),
@@ -211,7 +213,8 @@ def test_finds_pointers(world: World, kind: int, how: str, where: str, what: str
     assert "points" in told[0]["found"] and "0x" in told[0]["found"]
     assert ("encrypted" in told[0]["found"]) == (how == "mangled")
     assert world.mapped(1)
-    if how in ("heap", "mangled", "signal"):  # the others leave the value where it was: in a stack or a table
+    # The others leave the value where it was: in a stack or a table.
+    if how in ("heap", "mangled", "signal", "shared", "behind"):
         world.host.ask("drop")
         world.until_unloaded(1)
         assert not world.mapped(1)
@@ -322,6 +325,8 @@ def test_tells_what_residents_cost(world: World) -> None:
     world.host.ask("unload on")
     world.until_unloaded(2)
     assert json.loads(world.run("ps", "--json").stdout)[0]["resident"]["modules"] == 1
+    gone = world.modules()[2]
+    assert gone["bytes"] > 0 and (gone["resident"], gone["mappings"]) == (0, 0)
 
 
 @pytest.mark.parametrize("kind", ["poll", "alone"])

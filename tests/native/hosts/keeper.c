@@ -1,7 +1,7 @@
 /* A host that keeps pointers into modules, or does not: one command a line on standard input, one JSON line each.
  *
  *     load PATH      rollback      call [KIND]     unload on|off      budget BYTES      poll
- *     keep KIND HOW  the module gives a pointer of that KIND (see give.h); HOW: heap, register, key, signal, mangled
+ *     keep KIND HOW  the module gives a pointer of that KIND (see give.h); HOW: heap, shared, behind, register, key, signal, mangled
  *     silent         starts a thread that blocks every signal
  *     occupy         starts a thread that stays in a call
  *     drop           forgets what was kept last, ends what was started last
@@ -14,6 +14,7 @@
 #define _GNU_SOURCE
 #include "give.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <hotreload/hotreload.h>
 #include <linux/futex.h>
 #include <malloc.h>
@@ -38,6 +39,18 @@ static int gate;
 static void **cell; /* kept: heap */
 static pthread_t holder;
 static pthread_key_t key;
+
+/* A place in shared memory, or in memory that lies behind a file's. */
+static void **place_in(const char *how) {
+    const int both = PROT_READ | PROT_WRITE;
+    if (!strcmp(how, "shared")) return mmap(NULL, 4096, both, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    char *pages = mmap(NULL, 16384, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int fd = open("/proc/self/exe", O_RDONLY);
+    void *first = mmap(pages + 4096, 4096, both, MAP_PRIVATE | MAP_FIXED, fd, 0);
+    close(fd);
+    if (first == MAP_FAILED) return NULL;
+    return mmap(pages + 8192, 4096, both, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+}
 
 /* Not inlined, so that what the call leaves behind lies below this function's caller. */
 __attribute__((noinline)) static void *given(int kind) {
@@ -119,6 +132,9 @@ static int keep(int kind, const char *how) {
 #else
         return 77;
 #endif
+    } else if (!strcmp(how, "shared") || !strcmp(how, "behind")) {
+        cell = place_in(how);
+        cell[3] = pointer;
     } else if (!strcmp(how, "key")) {
         pthread_key_create(&key, (void (*)(void *))(intptr_t)pointer);
     } else if (!strcmp(how, "signal")) {
@@ -140,7 +156,7 @@ static int keep(int kind, const char *how) {
 }
 
 static void drop(void) {
-    if (cell) explicit_bzero(cell, 64), free(cell), cell = NULL;
+    if (cell) explicit_bzero(cell, 64), cell = NULL; /* and lost */
     if (key) pthread_key_delete(key), key = 0;
     signal(SIGUSR2, SIG_DFL);
     if (!holder) return;
