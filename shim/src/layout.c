@@ -64,7 +64,9 @@ const char *hr_layout_plain_name(const char *name) {
     static const char *const words[] = {"struct ", "union ", "enum ", "class "};
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
         size_t length = strlen(words[i]);
-        if (strncmp(name, words[i], length) == 0 && name[length] != 0) name += length;
+        if (strncmp(name, words[i], length) != 0 || name[length] == 0) continue;
+        name += length;
+        i = SIZE_MAX; /* from the first word again: a plain name's plain name is itself */
     }
     if (strpbrk(name, "<*& (") != NULL) return name;
     for (const char *colons = strstr(name, "::"); colons != NULL && colons[2] != 0; colons = strstr(name, "::"))

@@ -78,6 +78,7 @@ def test_layout(shim: cbuild.Shim, tmp_path: Path) -> None:
     told = codes(shim, "layout", corpus.layouts(tmp_path / "m"), tmp_path)
     assert reached(told) == corpus.LAYOUT_CODES, told
     assert told["same"] == ["ok", "ok"] and told["different"] == ["E-LAYOUT", "E-LAYOUT"]
+    assert told["struct-struct"] == ["ok", "ok"], "one name, however many words stand before it"
     assert told["grown"] == ["ok", "ok"], "into a reserve a struct may grow, and shrink back"
 
 

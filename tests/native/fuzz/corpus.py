@@ -145,7 +145,14 @@ def layouts(directory: Path) -> Mapping[str, bytes]:
         "cut": _pair(everything[: len(everything) // 2], other),
         "magic": _pair(everything, magic),
         "nothing": _pair(b"", b""),
+        "struct-struct": _pair(_renamed(everything, b"Point", b"struct struct Point"), everything),
     }
+
+
+def _renamed(layout: bytes, name: bytes, new: bytes) -> bytes:
+    """The description with another text where its types and fields call themselves so."""
+    before = layout.index(b"\0" + name + b"\0") + 1
+    return layout.replace(before.to_bytes(8, "little"), len(layout).to_bytes(8, "little")) + new + b"\0"
 
 
 def _layout(path: Path) -> bytes:
