@@ -6,6 +6,7 @@ The compilers' own lines are kept, with their colours: nobody can show an excerp
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -85,14 +86,22 @@ class Transcript:
                 yield self._placed(replace(problem, **place))  # type: ignore[arg-type]
 
     def _placed(self, problem: Problem) -> Problem:
-        """With the path of a file that exists, where one can be found."""
+        """With the path of a file that exists, where one can be found, as short as it can be from where the build runs;
+        its own lines say it likewise."""
         for directory in reversed(self._directories):
-            path = directory / problem.path
+            # Ninja builds in a directory of its own: what it tells begins with ../
+            path = Path(os.path.normpath(directory / problem.path))
             if problem.path and path.is_file():
                 base = self._directories[0]
-                shown = path.relative_to(base) if path.is_relative_to(base) else path
-                return replace(problem, path=str(shown))
+                shown = str(path.relative_to(base) if path.is_relative_to(base) else path)
+                return replace(problem, path=shown, lines=_shortened(problem.lines, problem.path, shown))
         return problem
+
+
+def _shortened(lines: Sequence[str], told: str, shown: str) -> tuple[str, ...]:
+    """The lines with the path as it is shown instead of as the compiler told it."""
+    path = re.compile(rf"((?:^|\s)(?:{_COLOUR.pattern})*){re.escape(told)}(?=:)")
+    return tuple(path.sub(lambda found: found[1] + shown, line) for line in lines)
 
 
 def _from_match(found: re.Match[str], lines: Sequence[str]) -> Problem:

@@ -17,6 +17,8 @@ from hotreload.errors import ConfigError
 
 ASK_SECONDS = 300.0
 """How long a build tool may take to describe a project: the first configuration looks for compilers."""
+COMPLAINT_LINES = 8
+"""How much of a failing tool's words is passed on."""
 _NO_HOSTS = re.compile(r"test|bench|example|fuzz|check", re.IGNORECASE)
 _SKIPPED = frozenset({"node_modules", "venv", "__pycache__", "CMakeFiles"})
 _QUERY = "codemodel-v2"
@@ -160,6 +162,7 @@ def _cmake(directory: Path) -> Project:
         else (
             "a host: find_package(hotreload REQUIRED), target_link_libraries(NAME PRIVATE hotreload::hotreload)",
             f"a patch module: add_library(NAME MODULE patch.c), with its output in {build}/patches",
+            "`hotreload dev` tells CMake where hotreload is; by hand: -Dhotreload_DIR=$(hotreload config --cmake-dir)",
         ),
     )
 
@@ -183,7 +186,8 @@ def _cmake_targets(build: Path) -> Iterable[tuple[str, Path]]:
 def _meson(directory: Path) -> Project:
     build = _configured(directory, "meson-private") or Path("build")
     setup = shlex.join(["meson", "setup", str(build)])
-    known = (directory / build / "meson-private").is_dir()
+    # A setup that failed leaves a directory as well.
+    known = (directory / build / "build.ninja").is_file()
     if not known:
         _ask(shlex.split(setup), directory)
     told = json.loads(_ask(["meson", "introspect", "--targets", str(build)], directory))
@@ -195,31 +199,47 @@ def _meson(directory: Path) -> Project:
         f"ninja -C {shlex.quote(str(build))}" if shutil.which("ninja") else f"meson compile -C {build}",
         _directories(modules, build) or (str(build / "patches"),),
         tuple(str(path) for kind, path in found if kind == "executable"),
-        prepare="" if known else f"test -d {build}/meson-private || {setup}",
+        prepare="" if known else f"test -f {build}/build.ninja || {setup}",
         libraries=tuple(str(path) for kind, path in found if kind == "shared library"),
         done=() if known else (f"configured {build}/ ({setup})",),
-        advice=("a host: dependency('hotreload'), with pkg-config", "a patch module: shared_module(...)"),
+        advice=()
+        if modules
+        else (
+            "a host: dependency('hotreload')",
+            "a patch module: shared_module(...), gnu_symbol_visibility: 'hidden', link_args: '-Wl,-Bsymbolic'",
+            "`hotreload dev` tells Meson where hotreload is; by hand: "
+            "PKG_CONFIG_PATH=$(hotreload config --pkg-config-dir)",
+        ),
     )
 
 
 # ---- Make ----
 
 
+_LINKS = re.compile(r"(?:.*[-/])?(?:cc|gcc|g\+\+|c\+\+|clang|clang\+\+|tcc|ld|rustc)(?:[-.][\d.]+)?")
+"""A word that names a compiler or linker, with a prefix for a target or a version or none."""
+_LINKS_NOTHING = frozenset({"-c", "-E", "-S", "-M", "-MM", "-r", "-fsyntax-only"})
+_MOVES = re.compile(r"make(?:\[\d+\])?: (?P<how>Entering|Leaving) directory [`'](?P<path>.+)'")
+
+
 def _make(directory: Path) -> Project:
-    """Make does not tell what it builds: what has been built already does."""
-    programs, modules = [], []
+    """Make is asked for the commands that it would run; what has been built already tells the rest."""
+    planned = dict(_planned(directory))
+    programs = [path for path, kind in planned.items() if kind == "program"]
+    modules = [path for path, kind in planned.items() if kind == "library"]
     for path in _files(directory, depth=3):
-        kind = _elf_type(path)
+        kind, name = _elf_type(path), path.relative_to(directory)
         if kind == "program" and os.access(path, os.X_OK):
-            programs.append(path.relative_to(directory))
+            programs.append(name)
         elif kind == "library" and path.suffix == ".so":
-            modules.append(path.relative_to(directory))
+            modules.append(name)
     return Project(
         "Make",
         directory,
         "make",
         _directories(modules, Path()) or ("build",),
-        tuple(map(str, sorted(programs))),
+        tuple(map(str, sorted({*programs}))),
+        done=() if programs or modules else ("`make -n` names no program: build once, or name it with --host",),
         advice=()
         if modules
         else (
@@ -227,6 +247,50 @@ def _make(directory: Path) -> Project:
             "a patch module: cc -shared -fPIC -fvisibility=hidden -Wl,-Bsymbolic, with `hotreload config --cflags`",
         ),
     )
+
+
+def _planned(directory: Path) -> Iterable[tuple[Path, str]]:
+    """What the commands of ``make -n`` would link inside of the directory: ``program`` or ``library``, by its path."""
+    try:
+        told = _ask(["make", "-n", "-w"], directory, LC_ALL="C")
+    except ConfigError:  # it cannot tell, which is no reason to refuse the project
+        return
+    places = [directory]
+    for line in told.replace("\\\n", " ").splitlines():
+        if moved := _MOVES.match(line):
+            places = [*places, Path(moved["path"])] if moved["how"] == "Entering" else places[:-1] or [directory]
+            continue
+        for words in _commands(line):
+            path = _linked(words)
+            whole = Path(os.path.normpath(places[-1] / path)) if path else directory
+            if whole != directory and whole.is_relative_to(directory):
+                library = "-shared" in words
+                if not library or whole.suffix == ".so":
+                    yield whole.relative_to(directory), "library" if library else "program"
+
+
+def _commands(line: str) -> Iterable[list[str]]:
+    """The commands of a line of shell, word by word; none of a line that is only a part of one."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|")
+    lexer.whitespace_split = True
+    try:
+        words = list(lexer)
+    except ValueError:
+        return
+    found: list[str] = []
+    for word in (*words, ";"):
+        if set(word) <= set(";&|"):
+            yield found
+            found = []
+        else:
+            found.append(word)
+
+
+def _linked(words: Sequence[str]) -> str:
+    """The output of a command that links; empty for all others. A wrapper (ccache) may come before the compiler."""
+    if "-o" not in words[1:-1] or not any(map(_LINKS.fullmatch, words[:3])) or _LINKS_NOTHING.intersection(words):
+        return ""
+    return words[words.index("-o") + 1]
 
 
 def _files(directory: Path, depth: int) -> Iterable[Path]:
@@ -260,23 +324,32 @@ _TOOLS: tuple[tuple[tuple[str, ...], Callable[[Path], Project]], ...] = (
 )
 
 
-def _ask(command: Sequence[str], directory: Path) -> str:
-    """The standard output of a build tool. Raises ConfigError with its last words."""
+def _ask(command: Sequence[str], directory: Path, **environment: str) -> str:
+    """The standard output of a build tool. Raises ConfigError with what it says about its failure."""
     try:
         done = subprocess.run(
             command, cwd=directory, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-            timeout=ASK_SECONDS, check=False,
+            timeout=ASK_SECONDS, check=False, env={**os.environ, **environment},
         )  # fmt: skip
     except FileNotFoundError as error:
         raise ConfigError("E-CONFIG", f"{command[0]} is not installed", fix=f"install {command[0]}") from error
     except subprocess.TimeoutExpired as error:
         raise ConfigError("E-CONFIG", f"{command[0]} does not answer", found=shlex.join(command)) from error
     if done.returncode != 0:
-        words = "\n".join((done.stderr or done.stdout).strip().splitlines()[-8:])
         raise ConfigError(
-            "E-CONFIG", f"{shlex.join(command)} failed", found=words, fix="make it succeed, then run this again"
-        )
+            "E-CONFIG", f"{shlex.join(command)} failed", found=_complaint(done.stderr or done.stdout),
+            fix="make it succeed, then run this again",
+        )  # fmt: skip
     return done.stdout
+
+
+def _complaint(text: str) -> str:
+    """Where a build tool's words begin to tell of an error; else their end."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    first = next(
+        (at for at, line in enumerate(lines) if re.search(r"\berror\b", line, re.IGNORECASE)), -COMPLAINT_LINES
+    )
+    return "\n".join(lines[first:][:COMPLAINT_LINES])
 
 
 def _configured(directory: Path, mark: str) -> Path | None:

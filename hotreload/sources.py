@@ -6,7 +6,10 @@ package. A checkout wins where both are there (an editable install), so that wha
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +33,19 @@ class Shim:
     """The Rust crate."""
     archive: Path | None
     """``libhotreload.a``, position independent; None in a checkout that has not been installed."""
+
+    def pkg_config(self) -> Path:
+        """The directory that holds ``hotreload.pc``.
+
+        Raises:
+            HotreloadError: ``E-IO`` when there is none.
+        """
+        found = self.archive.parent / "pkgconfig" if self.archive else None
+        if found is None or not found.is_dir():
+            raise HotreloadError(
+                "E-IO", "hotreload.pc has not been built", fix="install the package (pip install -e .)"
+            )
+        return found
 
     def cflags(self) -> list[str]:
         """Flags to compile a host, or the sources."""
@@ -69,6 +85,23 @@ def shim() -> Shim:
         found=f"nothing in {_PACKAGE / 'shim'}",
         fix="install hotreload-native again",
     )
+
+
+def for_builds(environment: Mapping[str, str]) -> dict[str, str]:
+    """Variables by which build tools find this very installation: Makefiles of the templates, CMake, and pkg-config
+    (Meson asks it). What the user has set wins.
+
+    Args:
+        environment: Of the process.
+    """
+    found = shim()
+    variables = {"HOTRELOAD": f"{shlex.quote(sys.executable)} -m hotreload", "hotreload_DIR": str(found.cmake)}
+    variables = {name: value for name, value in variables.items() if name not in environment}
+    directory = str(found.archive.parent / "pkgconfig") if found.archive else ""
+    paths = [path for path in environment.get("PKG_CONFIG_PATH", "").split(os.pathsep) if path]
+    if directory and directory not in paths:
+        variables["PKG_CONFIG_PATH"] = os.pathsep.join([*paths, directory])
+    return variables
 
 
 def examples() -> Path:

@@ -1,4 +1,4 @@
-"""``hotreload config``: what a host in C, C++, CMake or Rust is built with."""
+"""``hotreload config``: what a host in C, C++, CMake, Meson or Rust is built with."""
 
 from __future__ import annotations
 
@@ -30,6 +30,10 @@ ANSWERS: dict[str, tuple[str, Callable[[sources.Shim, tuple[str, ...]], list[str
     "cmake-dir": (
         "For CMake: -Dhotreload_DIR=..., find_package(hotreload), target hotreload::hotreload.",
         lambda shim, _: [str(shim.cmake)],
+    ),
+    "pkg-config-dir": (
+        "For pkg-config and Meson: PKG_CONFIG_PATH=..., dependency('hotreload').",
+        lambda shim, _: [str(shim.pkg_config())],
     ),
     "rust-dir": ("For Cargo: hotreload = { path = ... }.", lambda shim, _: [str(shim.rust)]),
 }

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
-import sys
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -123,9 +121,7 @@ def enter(found: config.Found) -> None:
             found=", ".join(map(str, found.files)) or f"no hotreload.toml in {found.directory} or above",
             fix="run `hotreload init` in your project, or `hotreload new NAME --lang LANGUAGE` for a new one",
         )
-    # Makefiles of the templates ask this very program for its flags, not a `hotreload` that the PATH may have.
-    os.environ.setdefault("HOTRELOAD", f"{shlex.quote(sys.executable)} -m hotreload")
-    os.environ.setdefault("hotreload_DIR", str(sources.shim().cmake))
+    os.environ.update(sources.for_builds(os.environ))
     os.environ.update(found.config.env)
     # Hosts refuse modules that others may write to.
     os.umask(os.umask(0o022) | 0o022)

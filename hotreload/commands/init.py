@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -20,6 +21,7 @@ hotreload.toml; nothing is ever overwritten.
 @click.command(name="init", help=HELP)
 @click.option("--host", metavar="CMD", help="The program to start, where the project builds several, or none.")
 def command(host: str | None) -> int:
+    os.environ.update(sources.for_builds(os.environ))
     found = project.recognise(Path.cwd())
     chosen = host or found.host
     (written,) = scaffold.write(found.directory, {FILE: project.settings(found, chosen)})

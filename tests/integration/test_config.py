@@ -21,7 +21,7 @@ from hotreload import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIM = ROOT / "shim"
-OPTIONS = ("--cflags", "--libs", "--sources", "--include-dir", "--cmake-dir", "--rust-dir")
+OPTIONS = ("--cflags", "--libs", "--sources", "--include-dir", "--cmake-dir", "--pkg-config-dir", "--rust-dir")
 
 # Prints the version and what a slot call gives: version 0 of the slot is the fallback.
 HOST = """
@@ -122,6 +122,7 @@ def test_order_is_that_of_the_command_line() -> None:
 def test_answers_name_what_exists(installed: Installed) -> None:
     assert (installed.path("--include-dir") / "hotreload" / "hotreload.h").is_file()
     assert (installed.path("--cmake-dir") / "hotreloadConfig.cmake").is_file()
+    assert (installed.path("--pkg-config-dir") / "hotreload.pc").is_file()
     assert (installed.path("--rust-dir") / "Cargo.toml").is_file()
     sources = [Path(word) for word in installed.config("--sources")]
     assert [path.name for path in sources] == sorted(path.name for path in (SHIM / "src").glob("*.c"))
@@ -262,7 +263,7 @@ def test_cmake_host(installed: Installed, host: Path, require_tool: RequireTool)
 
 
 def test_pkg_config_of_a_wheel(wheel_install: Installed, host: Path, cc: str, require_tool: RequireTool) -> None:
-    directory = wheel_install.path("--include-dir").parent / "lib" / "pkgconfig"
+    directory = wheel_install.path("--pkg-config-dir")
     build_with_pkg_config(directory, host, cc, require_tool("pkg-config"))
 
 

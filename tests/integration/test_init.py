@@ -165,6 +165,132 @@ CARGO = {
     "tools/bench/src/main.rs": "fn main() {}\n",
 }
 
+# A project that knows hotreload, with what such projects have: directories, options, tests, rules to install.
+RING = {
+    "lib/ring.h": "#pragma once\nstruct ring { int head, size; };\nint ring_step(struct ring *ring, int by);\n",
+    "lib/ring.c": """\
+        #include "ring.h"
+        int ring_step(struct ring *ring, int by) { return ring->head = (ring->head + by) % ring->size; }
+        """,
+    "src/main.c": """\
+        #include <hotreload/hotreload.h>
+        #include <stdio.h>
+        #include <unistd.h>
+        #include "ring.h"
+        static int32_t step(void *state, const void *input, void *output) {
+            *(int *)output = ring_step(state, *(const int *)input);
+            return 0;
+        }
+        static hr_slot slot = HR_SLOT("ring.step", step);
+        int main(void) {
+            struct ring ring = {0, 1000};
+            hr_declare(NULL, &slot);
+            hr_serve(NULL, "ringd", 0, NULL);
+            for (;; usleep(50000)) {
+                int by = 1, at = 0, before = ring.head;
+                hr_call(&slot, &ring, &by, &at);
+                printf("stepped %d\\n", (at - before + 1000) % 1000);
+                fflush(stdout);
+            }
+        }
+        """,
+    "plugins/fast.c": """\
+        #include <hotreload/patch.h>
+        #include "ring.h"
+        static int32_t step(void *state, const void *input, void *output) {
+            struct ring *ring = state;
+            (void)input;
+            *(int *)output = ring->head = (ring->head + 10) % ring->size;
+            return 0;
+        }
+        HR_MODULE("fast", 1, HR_PATCH("ring.step", step))
+        """,
+    "tests/test_ring.c": '#include "ring.h"\nint main(void) { struct ring r = {0, 2}; return ring_step(&r, 3) - 1; }\n',
+}
+RING_CMAKE = {
+    **RING,
+    "CMakeLists.txt": """\
+        cmake_minimum_required(VERSION 3.20)
+        project(ring VERSION 0.9.2 LANGUAGES C)
+        include(GNUInstallDirs)
+        include(CTest)
+        option(RING_PLUGINS "Build the plugins" ON)
+        set(CMAKE_LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib/ring)
+        find_package(hotreload REQUIRED)
+        add_library(ring STATIC lib/ring.c)
+        target_include_directories(ring PUBLIC lib)
+        add_executable(ringd src/main.c)
+        target_link_libraries(ringd PRIVATE ring hotreload::hotreload)
+        install(TARGETS ringd DESTINATION ${CMAKE_INSTALL_BINDIR})
+        if(RING_PLUGINS)
+          add_library(fast MODULE plugins/fast.c)
+          target_include_directories(fast PRIVATE lib)
+          target_link_libraries(fast PRIVATE hotreload::hotreload)
+          set_target_properties(fast PROPERTIES PREFIX "" C_VISIBILITY_PRESET hidden)
+        endif()
+        if(BUILD_TESTING)
+          add_executable(test_ring tests/test_ring.c)
+          target_link_libraries(test_ring PRIVATE ring)
+          add_test(NAME ring COMMAND test_ring)
+        endif()
+        """,
+}
+RING_MESON = {
+    **RING,
+    "meson.build": """\
+        project('ring', 'c', version: '0.9.2', default_options: ['warning_level=2', 'c_std=gnu11'])
+        hotreload = dependency('hotreload')
+        inc = include_directories('lib')
+        subdir('lib')
+        executable('ringd', 'src/main.c', link_with: ring, include_directories: inc, dependencies: hotreload,
+          install: true)
+        if get_option('plugins')
+          subdir('plugins')
+        endif
+        test('ring', executable('test_ring', 'tests/test_ring.c', link_with: ring, include_directories: inc))
+        """,
+    "meson_options.txt": "option('plugins', type: 'boolean', value: true)\n",
+    "lib/meson.build": "ring = static_library('ring', 'ring.c')\n",
+    "plugins/meson.build": """\
+        shared_module('fast', 'fast.c', name_prefix: '', include_directories: inc,
+          dependencies: hotreload.partial_dependency(compile_args: true), gnu_symbol_visibility: 'hidden',
+          link_args: '-Wl,-Bsymbolic', install: true, install_dir: get_option('libdir') / 'ring')
+        """,
+}
+RING_MAKE = {
+    **RING,
+    "config.mk": "PREFIX ?= /usr/local\nCPPFLAGS += -I$(TOP)/lib $(shell $(HOTRELOAD) config --cflags)\nQ = @\n",
+    "Makefile": """\
+        TOP := $(CURDIR)
+        export TOP
+        include config.mk
+        all: out/bin/ringd
+        \t$(MAKE) -C plugins
+        out/bin/ringd: obj/main.o obj/ring.o
+        \t@mkdir -p $(@D)
+        \t@echo "  LD    $@"
+        \t$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(shell $(HOTRELOAD) config --libs)
+        obj/%.o: src/%.c
+        \t@mkdir -p $(@D)
+        \t$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+        obj/%.o: lib/%.c
+        \t@mkdir -p $(@D)
+        \t$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+        install: all
+        \tinstall -d $(DESTDIR)$(PREFIX)/bin
+        \tinstall out/bin/ringd $(DESTDIR)$(PREFIX)/bin
+        .PHONY: all install
+        """,
+    "plugins/Makefile": """\
+        include ../config.mk
+        FLAGS = -shared -fPIC -fvisibility=hidden -Wl,-Bsymbolic \\
+        \t-Wl,--build-id
+        ../out/plugins/fast.so: fast.c
+        \t@mkdir -p ../out/plugins && echo "  SO    $@"
+        \t$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(FLAGS) -o $@ $<
+        """,
+}
+
 
 def lay(bench: Bench, files: dict[str, str]) -> Path:
     """Writes a project."""
@@ -237,6 +363,62 @@ def test_make(bench: Bench, require_tool: RequireTool) -> None:
     dev.interrupt()
     (project / "hotreload.toml").unlink()
     assert "host:  bin/clock" in told(bench, project), "what was built is found"
+
+
+@pytest.mark.parametrize(
+    ("tool", "files", "watch", "host"),
+    [
+        ("cmake", RING_CMAKE, "build/lib/ring", "build/ringd"),
+        ("meson", RING_MESON, "build/plugins", "build/ringd"),
+        ("make", RING_MAKE, "out/plugins", "out/bin/ringd"),
+    ],
+)
+def test_a_project_that_knows_hotreload(
+    bench: Bench, require_tool: RequireTool, tool: str, files: dict[str, str], watch: str, host: str
+) -> None:
+    """Nothing is built, no variable is set: the build tool is asked, told where hotreload is, and edits are swapped."""
+    require_tool(tool)
+    project = lay(bench, files)
+    said = told(bench, project)
+    assert f"  watch: {watch}\n  host:  {host}\n" in said and "the project needs" not in said
+    assert {name for name in files if (project / name).read_text() != textwrap.dedent(files[name])} == set()
+    assert not (project / "out").exists(), "make was only asked"
+    dev = bench.dev(project, "--plain")
+    dev.says("stepped 10", patience=FIRST_BUILD_SECONDS)
+    edit(project / "plugins" / "fast.c", "head + 10", "head + 500")
+    dev.says("stepped 500")
+    assert not [line for line in dev.output.lines if "its own code" in line]
+    edit(project / "plugins" / "fast.c", "head + 500", "haed + 500")
+    dev.says(": plugins/fast.c:6:")
+    edit(project / "plugins" / "fast.c", "haed + 500", "head + 20")
+    at = dev.says("stepped 20")
+    edit(project / "src" / "main.c", '"stepped', '"walked')
+    dev.says("walked 20", dev.says("its own code has changed", at))
+
+
+def test_a_tool_that_fails_says_why(bench: Bench, require_tool: RequireTool) -> None:
+    """What was wrong, not the end of a long advice; and once it is right, what the failure left is in no one's way."""
+    require_tool("meson")
+    wrong = {**RING_MESON, "meson.build": RING_MESON["meson.build"].replace("('hotreload')", "('nowhere')")}
+    project = lay(bench, wrong)
+    done = bench.call("init", cwd=project)
+    assert done.code == 2 and 'found:    meson.build:2:0: ERROR: Dependency "nowhere" not found' in done.err
+    assert (project / "build").is_dir() and not (project / "hotreload.toml").exists()
+    (project / "meson.build").write_text(textwrap.dedent(RING_MESON["meson.build"]))
+    assert "host:  build/ringd" in told(bench, project)
+
+
+def test_a_cmake_that_fails_says_why(bench: Bench, require_tool: RequireTool) -> None:
+    require_tool("cmake")
+    project = lay(bench, {"CMakeLists.txt": "project(a C)\nfind_package(nowhere REQUIRED)\n"})
+    done = bench.call("init", cwd=project)
+    assert done.code == 2 and "found:    CMake Error at CMakeLists.txt:2 (find_package):" in done.err
+
+
+def test_make_that_tells_nothing(bench: Bench, require_tool: RequireTool) -> None:
+    require_tool("make")
+    said = told(bench, lay(bench, {"Makefile": "all:\n\tgzip -o x y; install -o root a b; cc -c -o a.o a.c\n"}))
+    assert "`make -n` names no program: build once" in said and "host:  not known" in said
 
 
 def test_cargo_workspace(bench: Bench, require_tool: RequireTool) -> None:

@@ -145,6 +145,18 @@ def test_paths_begin_where_make_went(tmp_path: Path) -> None:
     assert read(f"{tmp_path}/sub/a.c:1:2: error: bad", tmp_path)[0].path == "sub/a.c"
 
 
+def test_ninja_builds_elsewhere(tmp_path: Path) -> None:
+    """Compilers tell paths from ninja's directory, or whole ones: on screen they are as short as they can be."""
+    (tmp_path / "src").mkdir()
+    (tmp_path / "build").mkdir()
+    (tmp_path / "src" / "a.c").touch()
+    text = f"ninja: Entering directory `{tmp_path}/build'\n../src/a.c:1:2: error: bad\n    1 | x\n"
+    (found,) = read(text, tmp_path)
+    assert (found.path, found.lines) == ("src/a.c", ("src/a.c:1:2: error: bad", "    1 | x"))
+    (found,) = read(f"\x1b[01m\x1b[K{tmp_path}/src/a.c:1:2:\x1b[m\x1b[K error: not {tmp_path}/src/a.cc", tmp_path)
+    assert found.lines == (f"\x1b[01m\x1b[Ksrc/a.c:1:2:\x1b[m\x1b[K error: not {tmp_path}/src/a.cc",)
+
+
 def test_no_flood() -> None:
     many = "\n".join(f"a.c:{line}:1: error: bad" for line in range(1, 1000))
     assert len(read(many)) == PROBLEMS_KEPT
