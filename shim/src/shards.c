@@ -224,7 +224,7 @@ hr_frame hr_frame_begin_detached(void) {
     hr_shard *record = attach();
     if (record == NULL) {
         if (hr_ready() == HR_OK) __atomic_fetch_add(&hr.unprotected, 1, __ATOMIC_SEQ_CST);
-        frame.reserved = 1;
+        frame.generation = 1;
     } else if (hr_thread_shard) {
         frame.shard = record;
         frame.previous = hr_enter(record, HR_ACTIVE_FRAME);
@@ -232,11 +232,12 @@ hr_frame hr_frame_begin_detached(void) {
         frame.previous = enter_fenced(record, HR_ACTIVE_FRAME);
     }
     frame.table = table_now();
+    if (frame.shard) frame.generation = (uint32_t)frame.table->generation;
     return frame;
 }
 
 void hr_frame_end_detached(hr_frame *frame) {
-    if (frame->reserved) {
+    if (frame->generation) {
         if (frame->table) __atomic_fetch_sub(&hr.unprotected, 1, __ATOMIC_SEQ_CST);
     } else {
         hr_leave(own.record, frame->previous);
@@ -244,6 +245,6 @@ void hr_frame_end_detached(hr_frame *frame) {
 }
 
 int32_t hr_frame_call_detached(hr_frame *frame, hr_slot *slot, void *state, const void *input, void *output) {
-    if (frame->reserved || own.record == NULL) return call_unprotected(slot, state, input, output);
+    if ((frame->shard == NULL && frame->generation) || own.record == NULL) return call_unprotected(slot, state, input, output);
     return call_on(own.record, frame->table, slot, state, input, output);
 }

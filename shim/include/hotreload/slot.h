@@ -73,7 +73,7 @@ typedef struct hr_frame {
     const hr_table *table;
     hr_shard *shard;
     uint32_t previous;
-    uint32_t reserved;
+    uint32_t generation; /* of the table, its lower half; where shard is null: 1 if nothing protects this thread */
 } hr_frame;
 
 /* shard->active inside a frame but outside a slot: the number of the table's entry 0. */
@@ -181,7 +181,7 @@ HR_INLINE hr_frame hr_frame_begin(void) {
     frame.shard = shard;
     frame.previous = hr_enter(shard, HR_ACTIVE_FRAME);
     frame.table = __atomic_load_n(&hr_dispatch.table, HR_TABLE_ORDER);
-    frame.reserved = 0;
+    frame.generation = (uint32_t)frame.table->generation;
     return frame;
 }
 
@@ -190,8 +190,10 @@ HR_INLINE int32_t hr_frame_call(hr_frame *frame, hr_slot *slot, void *state, con
     hr_shard *shard = frame->shard;
     uint32_t index = __atomic_load_n(&slot->index, __ATOMIC_ACQUIRE);
     /* The frame's table may have been made before the slot: then its entry is missing, or that of a slot freed since. */
-    if (HR_UNLIKELY(!shard || (uint32_t)frame->table->generation < __atomic_load_n(&slot->born, __ATOMIC_RELAXED)))
-        return hr_frame_call_detached(frame, slot, state, input, output);
+    if (HR_UNLIKELY(!shard || frame->generation < __atomic_load_n(&slot->born, __ATOMIC_RELAXED))) {
+        hr_frame copy = *frame; /* one whose address leaves would have to lie in memory: read anew after every call */
+        return hr_frame_call_detached(&copy, slot, state, input, output);
+    }
     /* The frame is active already: its epoch stands, and what this call needs is pinned. Only `active` has to tell. */
     uint32_t previous = __atomic_load_n(&shard->active, __ATOMIC_RELAXED);
     __atomic_store_n(&shard->active, index + 1, __ATOMIC_RELAXED);
@@ -203,7 +205,10 @@ HR_INLINE int32_t hr_frame_call(hr_frame *frame, hr_slot *slot, void *state, con
 
 HR_INLINE void hr_frame_end(hr_frame *frame) {
     if (HR_LIKELY(frame->shard != 0)) hr_leave(frame->shard, frame->previous);
-    else hr_frame_end_detached(frame);
+    else {
+        hr_frame copy = *frame;
+        hr_frame_end_detached(&copy);
+    }
 }
 
 HR_INLINE void hr_safepoint(void) {

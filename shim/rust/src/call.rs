@@ -50,7 +50,8 @@ pub(crate) fn frame_begin() -> Frame {
     // SAFETY: as in call; the frame keeps the shard active until frame_end.
     unsafe {
         let previous = enter(shard, ffi::HR_ACTIVE_FRAME);
-        Frame { table: hr_dispatch.table.load(Acquire), shard, previous, reserved: 0 }
+        let table = hr_dispatch.table.load(Acquire);
+        Frame { table, shard, previous, generation: (*table).generation as u32 }
     }
 }
 
@@ -70,9 +71,9 @@ pub(crate) unsafe fn frame_call(
     // SAFETY: the frame protects its table; its shard is this thread's, or null. No reference to the frame is held
     // across the implementation, which may call through the same frame.
     unsafe {
-        let Frame { table, shard, .. } = *frame;
-        // The low 32 bits, as in C: the frame's table may be older than the slot.
-        if shard.is_null() || ((*table).generation as u32) < slot.born.load(Relaxed) {
+        let Frame { table, shard, generation, .. } = *frame;
+        // As in C: the frame's table may be older than the slot.
+        if shard.is_null() || generation < slot.born.load(Relaxed) {
             return ffi::hr_frame_call_detached(frame, slot, state, input, output);
         }
         let previous = enter(shard, index + 1);

@@ -97,7 +97,7 @@ pub(crate) struct Frame {
     pub table: *const Table,
     pub shard: *mut Shard,
     pub previous: u32,
-    pub reserved: u32,
+    pub generation: u32,
 }
 
 #[repr(C)]

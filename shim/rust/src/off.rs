@@ -26,7 +26,7 @@ pub(crate) unsafe fn call(slot: &Slot, state: *mut c_void, input: *const c_void,
 
 #[inline]
 pub(crate) fn frame_begin() -> Frame {
-    Frame { table: null_mut(), shard: null_mut(), previous: 0, reserved: 0 }
+    Frame { table: null_mut(), shard: null_mut(), previous: 0, generation: 0 }
 }
 
 #[inline]
