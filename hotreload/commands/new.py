@@ -52,4 +52,4 @@ def zig() -> str:
     """How zig is called here: it may come as a Python package."""
     if shutil.which("zig") or importlib.util.find_spec("ziglang") is None:
         return "zig"
-    return f"{sys.executable} -m ziglang"
+    return f"{shlex.quote(sys.executable)} -m ziglang"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 _FORMS = {
     "vi": "+{line} {file}",
+    "vim": "'+call cursor({line},{column})' {file}",
     "nano": "+{line},{column} {file}",
     "emacs": "+{line}:{column} {file}",
     "code": "--goto {file}:{line}:{column}",
@@ -15,6 +16,7 @@ _FORMS = {
     "kak": "{file} +{line}:{column}",
 }
 _ALIKE = {
+    **dict.fromkeys(("nvim", "gvim"), "vim"),
     **dict.fromkeys(("emacsclient", "micro", "mg", "jed"), "emacs"),
     **dict.fromkeys(("codium", "cursor", "windsurf", "code-insiders"), "code"),
     **dict.fromkeys(("hx", "helix", "zed", "zeditor", "lapce", "mate"), "subl"),

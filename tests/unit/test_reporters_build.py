@@ -43,7 +43,7 @@ def test_colours(text: str, runs: list[tuple[str, str]]) -> None:
     ("template", "environment", "words"),
     [
         ("", {}, ["vi", "+3", "a b.c"]),
-        ("", {"EDITOR": "nvim -p"}, ["nvim", "-p", "+3", "a b.c"]),
+        ("", {"EDITOR": "nvim -p"}, ["nvim", "-p", "+call cursor(3,7)", "a b.c"]),
         ("", {"EDITOR": "nano", "VISUAL": "code -w"}, ["code", "-w", "--goto", "a b.c:3:7"]),
         ("/usr/bin/hx", {}, ["/usr/bin/hx", "a b.c:3:7"]),
         ("emacsclient -n", {}, ["emacsclient", "-n", "+3:7", "a b.c"]),

@@ -10,6 +10,9 @@ pub fn build(b: *std.Build) void {
         .target = target,
         .optimize = optimize,
     });
-    b.installArtifact(b.addLibrary(.{ .name = "@NAME@", .linkage = .dynamic, .root_module = patch }));
+    const module = b.addLibrary(.{ .name = "@NAME@", .linkage = .dynamic, .root_module = patch });
+    // It is for C files. Its functions would be exported: one version of the module could call those of another.
+    module.bundle_ubsan_rt = false;
+    b.installArtifact(module);
     tests.dependOn(&b.addRunArtifact(b.addTest(.{ .root_module = patch })).step);
 }
