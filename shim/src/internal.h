@@ -327,7 +327,7 @@ hr_status hr_directory_private(const char *path, hr_failure *failure); /* makes 
 void hr_stage_remove_stale(void); /* copies that dead hosts left behind */
 void hr_stage_cleanup(void); /* at exit: removes this process's copies */
 
-/* module.c */
+/* report.c, module.c, prepare.c, commit.c, rollback.c; module.h has what these share */
 /* The guard's: rolls it back in all its slots, quarantines it, writes the event. */
 void hr_module_take_back(hr_module *module, hr_status status, const hr_fault *fault);
 void hr_module_run_grace(void); /* runs on_unload of what is quiescent; not under lock */
