@@ -12,6 +12,8 @@ from hotreload.errors import HotreloadError
 
 OK = "ok"
 SAME = "same"
+UNTRIED = "untried"
+"""The warning that a trial run could not call all of a module's slots."""
 
 
 @dataclass(frozen=True, slots=True)

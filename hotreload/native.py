@@ -21,6 +21,7 @@ from hotreload.errors import HotreloadError, NoHost, Rejected
 from hotreload.model import (
     OK,
     SAME,
+    UNTRIED,
     Change,
     ChangeKind,
     Comparison,
@@ -64,7 +65,7 @@ _WARNINGS = {
     lib.HR_WARN_EXECSTACK: "executable-stack",
     lib.HR_WARN_NO_BUILD_ID: "no-build-id",
     lib.HR_WARN_STATIC_TLS: "static-tls",
-    lib.HR_WARN_UNTRIED: "untried",
+    lib.HR_WARN_UNTRIED: UNTRIED,
 }
 _CHANGES = {
     lib.HR_CHANGE_SWAPPED: ChangeKind.SWAPPED,

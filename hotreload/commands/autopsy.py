@@ -15,7 +15,8 @@ from hotreload.reporters.findings import print_finding
 
 HELP = f"""{COMMANDS["autopsy"]}
 
-Without a PID, of the host that was started last. Those of the last five that did not end in order are kept.
+Without a PID, of the host that was started last. Those of the last five that did not end in order are kept, for each
+run-time directory ($XDG_RUNTIME_DIR).
 """
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from hotreload.model import (
     OK,
     SAME,
+    UNTRIED,
     Busy,
     Candidate,
     ChangeKind,
@@ -512,6 +513,9 @@ class Draft:
         for change in changes:
             if change.kind is ChangeKind.UNDECLARED:
                 self.note(f"{change.symbol} is declared by no host code: a typo?", host)
+        if UNTRIED in report.warnings:
+            tried = f"not all slots of {module.name} v{module.version} were tried"
+            self.note(f"{tried}: they were not called in time, or are too many", host)
         self._accept(wanted, report, copy)
         self.put(swaps=self.state.swaps + 1)
         self.set_host(

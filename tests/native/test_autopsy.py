@@ -156,6 +156,24 @@ def test_the_last_five_are_kept(world: World) -> None:
         assert living.end() == 0
 
 
+def test_hosts_of_other_directories_are_not_ours(keeper: Path, tmp_path: Path) -> None:
+    """Run-time directories on a disk: their hosts' boxes lie in one place in memory all the same."""
+    first, second = (World(keeper, tmp_path / name) for name in ("first", "second"))
+    pids = []
+    for world in (first, second, second):
+        world.home.mkdir(mode=0o700, exist_ok=True)
+        with world.host(1) as host:
+            pids.append(host.pid)
+            host.kill()
+    assert [world.autopsy()["kept"] for world in (first, second)] == [pids[:1], pids[:0:-1]]
+    assert first.autopsy()["host"]["pid"] == pids[0]
+    done = first.run(str(pids[1]))
+    assert done.returncode == 4 and str(pids[0]) in done.stderr and str(pids[2]) not in done.stderr
+    alias = World(keeper, tmp_path / "alias")
+    alias.home.symlink_to(second.home)
+    assert alias.autopsy()["kept"] == pids[:0:-1], "another name of the same directory"
+
+
 def test_a_box_that_shrinks_kills_no_reader(world: World, tmp_path: Path) -> None:
     with world.host(1, 2) as host:
         host.kill()

@@ -260,6 +260,15 @@ def test_undeclared_slots_are_told() -> None:
     assert "a.rum" in world.state.hosts[1].symbols
 
 
+def test_slots_that_a_trial_did_not_reach_are_told() -> None:
+    world = World()
+    world.attach()
+    world.settle(good(A, 1))
+    (wanted,) = world.under_way.offers[1]
+    world.send(Offered(1, {1: Outcome((replace(report(wanted), warnings=("untried",)),))}))
+    assert world.state.records[-1].reason.startswith("not all slots of a v1 were tried")
+
+
 def test_answers_to_other_transactions_are_ignored() -> None:
     world = World()
     world.attach()
