@@ -212,12 +212,20 @@ static hr_status check_output(const char *path, int fd, struct stat *info, hr_fa
     return check_parents(path, fd, failure);
 }
 
+/* A signal interrupts it on file systems that wait for somebody: of a network, or of a program (FUSE). */
+static int open_file(const char *path, int flags) {
+    int fd;
+    do fd = open(path, flags, 0600);
+    while (fd < 0 && errno == EINTR);
+    return fd;
+}
+
 static hr_status open_output(const char *path, int *fd, struct stat *info, hr_failure *failure) {
     *fd = -1;
     if (strlen(path) >= HR_PATH_SIZE)
         return hr_fail(failure, HR_E_IO, NULL, "at most 1023 bytes", "use a shorter path",
                        "the module's path is too long");
-    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); /* no fifo may make the host wait */
+    *fd = open_file(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); /* no fifo may make the host wait */
     if (*fd < 0) {
         char reason[HR_TEXT_SIZE];
         hr_copy_text(reason, sizeof reason, strerror(errno));
@@ -309,7 +317,7 @@ hr_status hr_inspect(const char *path, hr_failure *failure, hr_manifest **manife
 /* Opens the copy of that serial, or makes it. */
 static int open_copy(uint32_t serial, char *path, uint32_t size, int make) {
     set_path(path, size, "%s/incoming-%lu.so", hr.stage_directory, serial);
-    return open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | make, 0600);
+    return open_file(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | make);
 }
 
 static uint32_t next_serial(void) { return __atomic_add_fetch(&hr.serial, 1, __ATOMIC_RELAXED); }

@@ -28,6 +28,7 @@
 /* A pointer may be left over in a stack or a register and gone a moment later; what is found time and again is meant. */
 #define TRIES 12
 #define FIRST_DELAY_NS 20000000ull
+#define NO_MEMORY_NS 500000000ull
 
 static struct {
     pthread_mutex_t one; /* U5 */
@@ -338,6 +339,12 @@ static void scan_and_end(hr_scan *scan, uint32_t count, const uint64_t *entry, u
     }
 }
 
+/* Unless somebody has asked for an earlier one. */
+static void look_at(uint64_t due) {
+    uint64_t none = 0;
+    __atomic_compare_exchange_n(&unload.due, &none, due, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
+
 static void next_look(void) {
     uint64_t due = 0;
     pthread_mutex_lock(&hr.lock);
@@ -345,8 +352,7 @@ static void next_look(void) {
     for (const hr_module *module = hr.modules; module; module = module->next)
         if (ready(module) && (due == 0 || module->unload_at < due)) due = module->unload_at ? module->unload_at : 1;
     pthread_mutex_unlock(&hr.lock);
-    uint64_t none = 0; /* or somebody has asked for an earlier one */
-    if (due) __atomic_compare_exchange_n(&unload.due, &none, due, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+    if (due) look_at(due);
 }
 
 /* With the first module that may go, all the memory is taken that the rings of events and modules will ever need (2 MiB
@@ -363,7 +369,10 @@ __attribute__((noinline)) static void look(const uint64_t *entry, uint32_t entry
     if (due == 0 || due > now) return;
     __atomic_store_n(&unload.due, 0, __ATOMIC_RELEASE);
     hr_scan *scan = hr_scan_new();
-    if (scan == NULL) return;
+    if (scan == NULL) { /* no memory now */
+        look_at(now + NO_MEMORY_NS);
+        return;
+    }
     uint32_t count = pick(hr_scan_targets(scan), now);
     if (count) {
         fill_rings();

@@ -1,7 +1,8 @@
-/* Fault injection: lets each call that the shim makes to the system fail once, at every place where it is made, while the
- * host starts, loads, commits, rolls back, or serves a request.
+/* Fault injection: lets each call that the shim makes to the system fail once, at every place where it is made, or from
+ * there on, while the host starts, loads (with the guard, or after a trial), commits, rolls back, unloads, or serves a
+ * request.
  *
- *     faults DIRECTORY        (one.so and two.so in it are modules of the same slot "a", which return 1 and 2)
+ *     faults DIRECTORY DEED   (one.so and two.so in it are modules of the same slot "a", which return 1 and 2)
  *
  * Linked with --wrap for every function of FAULTS. A fault is a function, a way to fail and the number of the call that
  * fails; each is tried in a process of its own, until a run makes fewer calls. After the fault:
@@ -28,21 +29,23 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 /* ---- the faults ---- */
 
-typedef enum test_way { FAIL, SHORT, INTERRUPT } test_way;
+typedef enum test_way { FAIL, LASTING, SHORT, INTERRUPT } test_way; /* LASTING: so does every later call */
 
 typedef struct test_fault {
     const char *function;
     test_way way;
-    int error; /* errno, where the way is FAIL */
+    int error; /* errno, where the way is FAIL or LASTING */
 } test_fault;
 
 static const test_fault faults[] = {
@@ -58,6 +61,12 @@ static const test_fault faults[] = {
     {"pthread_key_create", FAIL, EAGAIN}, {"dlopen", FAIL, 0},         {"accept4", FAIL, EMFILE},
     {"accept4", INTERRUPT, 0},        {"recv", SHORT, 0},              {"recv", INTERRUPT, 0},
     {"sendmsg", SHORT, 0},            {"sendmsg", INTERRUPT, 0},       {"poll", INTERRUPT, 0},
+    {"open", FAIL, ENOSPC},           {"open", INTERRUPT, 0},          {"read", FAIL, EIO},
+    {"read", SHORT, 0},               {"read", INTERRUPT, 0},          {"opendir", FAIL, EMFILE},
+    {"fork", FAIL, EAGAIN},           {"sigaltstack", FAIL, ENOMEM},
+    {"malloc", LASTING, ENOMEM},      {"calloc", LASTING, ENOMEM},     {"mmap", LASTING, ENOMEM},
+    {"open", LASTING, EMFILE},        {"pwrite", LASTING, ENOSPC},     {"mkdir", LASTING, ENOSPC},
+    {"accept4", LASTING, EMFILE},     {"pthread_create", LASTING, EAGAIN},
 };
 
 /* The fault that is armed: in this process, for the threads of the shim and of the host alike. */
@@ -69,7 +78,8 @@ static uint32_t live_allocations, opened;
 /* The armed way, when this call of the function is the one that fails. */
 static const test_fault *due(const char *function) {
     if (!__atomic_load_n(&active, __ATOMIC_SEQ_CST) || strcmp(armed->function, function) != 0) return NULL;
-    return __atomic_add_fetch(&calls, 1, __ATOMIC_SEQ_CST) == wanted ? armed : NULL;
+    uint32_t number = __atomic_add_fetch(&calls, 1, __ATOMIC_SEQ_CST);
+    return number == wanted || (number > wanted && armed->way == LASTING) ? armed : NULL;
 }
 
 static int failed(const test_fault *fault) {
@@ -212,6 +222,24 @@ WRAPPED(ssize_t, sendmsg, (int fd, const struct msghdr *message, int flags)) {
     less.msg_iovlen = 1;
     return __real_sendmsg(fd, &less, flags);
 }
+WRAPPED(ssize_t, read, (int fd, void *to, size_t size)) {
+    const test_fault *fault = due("read");
+    if (fault && fault->way != SHORT) return failed(fault);
+    return __real_read(fd, to, fault && size ? 1 : size);
+}
+WRAPPED(DIR *, opendir, (const char *path)) {
+    const test_fault *fault = due("opendir");
+    if (fault) failed(fault);
+    return fault ? NULL : __real_opendir(path);
+}
+WRAPPED(pid_t, fork, (void)) {
+    const test_fault *fault = due("fork");
+    return fault ? failed(fault) : __real_fork();
+}
+WRAPPED(int, sigaltstack, (const stack_t *to, stack_t *before)) {
+    const test_fault *fault = due("sigaltstack");
+    return fault ? failed(fault) : __real_sigaltstack(to, before);
+}
 WRAPPED(int, poll, (struct pollfd * waits, unsigned long count, int timeout)) {
     const test_fault *fault = due("poll");
     return fault ? failed(fault) : __real_poll(waits, count, timeout);
@@ -220,6 +248,12 @@ WRAPPED(int, poll, (struct pollfd * waits, unsigned long count, int timeout)) {
 /* ---- the host ---- */
 
 static const char *directory;
+
+static uint64_t now_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
 
 static void not_so(const char *what, int line) {
     fprintf(stderr, "faults.c:%d: not so: %s (%s, call %u)\n", line, what, armed ? armed->function : "no fault", wanted);
@@ -297,6 +331,18 @@ static void loaded(void) {
     CHECK(load("one") == HR_OK);
 }
 
+static void choose(uint32_t flags) {
+    hr_options options = {.flags = flags, .trial_ms = 5000};
+    CHECK(hr_set_options(&options) == HR_OK);
+}
+
+/* The third is the first once more: what has been rolled back or replaced may come again. */
+static void replaced_twice(void) {
+    choose(HR_OPTION_UNLOAD);
+    started_polling();
+    CHECK(load("two") == HR_OK && load("one") == HR_OK);
+}
+
 static void loaded_twice(void) {
     loaded();
     CHECK(load("two") == HR_OK);
@@ -323,6 +369,42 @@ static hr_status run_start(void) {
 static hr_status run_load(void) {
     hr_status status = load("two");
     return status == HR_SAME ? HR_OK : status;
+}
+
+static hr_status run_guarded(void) {
+    hr_options options = {.flags = HR_OPTION_GUARD | HR_OPTION_SAMPLE};
+    hr_status status = hr_set_options(&options);
+    if (status != HR_OK) told(status, NULL);
+    if (status == HR_OK) status = run_load();
+    if (status == HR_OK) answer(); /* this thread's first guarded call */
+    return status;
+}
+
+/* Nobody but this thread calls slots: a copy of the process opens the module, and calls nothing. */
+static hr_status run_tried(void) {
+    hr_options options = {.flags = HR_OPTION_TRIAL, .trial_ms = 5000};
+    hr_status status = hr_set_options(&options);
+    return status == HR_OK ? run_load() : status;
+}
+
+/* Without the spare copy that is made ahead when nobody waits. */
+static uint32_t staged_modules(void) {
+    char path[512];
+    uint32_t count = 0;
+    snprintf(path, sizeof path, "%s/hotreload/%u", getenv("XDG_STATE_HOME"), (unsigned)getpid());
+    DIR *list = __real_opendir(path);
+    for (struct dirent *entry; list && (entry = readdir(list));) count += entry->d_name[0] == 'm';
+    if (list) closedir(list);
+    return count;
+}
+
+/* The module that was first goes; what it fails for is looked at again, a moment later. */
+static hr_status run_unload(void) {
+    for (uint64_t until = now_ms() + 2000; now_ms() < until;) {
+        hr_poll(5);
+        if (staged_modules() == 2) return HR_OK;
+    }
+    return HR_E_LIMIT;
 }
 
 static hr_status run_commit(void) {
@@ -370,7 +452,7 @@ static hr_status run_request(void) {
     uint8_t bytes[65536];
     size_t have = 0, want = sizeof(hr_message) + sizeof(hr_reply);
     hr_status status = HR_E_HOST_GONE;
-    for (int rounds = 0; have < want && rounds < 400; rounds++) {
+    for (uint64_t until = now_ms() + 3000; have < want && now_ms() < until;) {
         hr_poll(5);
         ssize_t got = __real_recv(fd, bytes + have, sizeof bytes - have, MSG_DONTWAIT);
         if (got == 0) break;
@@ -393,6 +475,9 @@ static const test_deed deeds[] = {
     {"commit", two_prepared, run_commit, 1, 2},
     {"roll back", loaded_twice, run_rollback, 2, 1},
     {"request", started_polling, run_request, 1, 2},
+    {"guarded", loaded, run_guarded, 1, 2},
+    {"tried", loaded, run_tried, 1, 2},
+    {"unload", replaced_twice, run_unload, 1, 1},
 };
 
 /* ---- what a run leaves behind ---- */
@@ -449,7 +534,7 @@ static test_rest in_child(const test_deed *deed, const test_fault *fault, uint32
     pid_t child = fork();
     CHECK(child >= 0);
     if (child == 0) {
-        alarm(60);
+        alarm(120);
         armed = fault;
         wanted = number;
         rest = run_deed(deed);
@@ -491,14 +576,16 @@ static void name_code(char *codes, size_t size, int32_t status) {
 }
 
 int main(int count, char **arguments) {
-    CHECK(count == 2);
+    CHECK(count == 3);
     directory = arguments[1];
     setvbuf(stdout, NULL, _IOLBF, 0); /* nothing unwritten that a child could write again */
-    static const char *const ways[] = {"fails", "short", "EINTR"};
+    static const char *const ways[] = {"fails", "lasts", "short", "EINTR"};
     uint32_t total = 0;
     for (size_t d = 0; d < sizeof deeds / sizeof *deeds; d++) {
+        if (strcmp(deeds[d].name, arguments[2]) != 0) continue;
         test_rest clean = in_child(&deeds[d], NULL, 0);
         CHECK(clean.status == HR_OK);
+        uint32_t of_deed = 0;
         for (size_t f = 0; f < sizeof faults / sizeof *faults; f++) {
             char codes[256] = "";
             uint32_t number = 1, places = 0;
@@ -509,8 +596,9 @@ int main(int count, char **arguments) {
             if (places == 0) continue;
             printf("%-10s %-18s %s  %-8s %3u places:%s\n", deeds[d].name, faults[f].function, ways[faults[f].way],
                    faults[f].error ? strerrorname_np(faults[f].error) : "", places, codes);
-            total += places;
+            total += places, of_deed += places;
         }
+        if (of_deed == 0) printf("%-10s makes no call that could fail\n", deeds[d].name);
     }
     printf("faults %u\n", total);
     return 0;
