@@ -145,6 +145,7 @@ def _cmake(directory: Path) -> Project:
     query.touch()
     known = (directory / build / "CMakeCache.txt").is_file()
     command = ["cmake", str(directory / build)] if known else shlex.split(configure)
+    again = f"test -f {shlex.quote(str(build))}/CMakeCache.txt || {configure}"
     _ask(command, directory)
     targets = list(_cmake_targets(directory / build))
     modules = [path for kind, path in targets if kind == "MODULE_LIBRARY"]
@@ -154,7 +155,7 @@ def _cmake(directory: Path) -> Project:
         f"cmake --build {shlex.quote(str(build))}",
         _directories(modules, build) or (str(build / "patches"),),
         tuple(str(build / path) for kind, path in targets if kind == "EXECUTABLE"),
-        prepare="" if known else configure,
+        prepare=again if known else configure,
         libraries=tuple(str(build / path) for kind, path in targets if kind == "SHARED_LIBRARY"),
         done=(f"configured {build}/ ({shlex.join(command)})",),
         advice=()
@@ -199,7 +200,7 @@ def _meson(directory: Path) -> Project:
         f"ninja -C {shlex.quote(str(build))}" if shutil.which("ninja") else f"meson compile -C {build}",
         _directories(modules, build) or (str(build / "patches"),),
         tuple(str(path) for kind, path in found if kind == "executable"),
-        prepare="" if known else f"test -f {build}/build.ninja || {setup}",
+        prepare=f"test -f {shlex.quote(str(build))}/build.ninja || {setup}",
         libraries=tuple(str(path) for kind, path in found if kind == "shared library"),
         done=() if known else (f"configured {build}/ ({setup})",),
         advice=()

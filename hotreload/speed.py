@@ -61,8 +61,14 @@ class Baseline:
     warm: float
 
 
-_RUST, _MAKE, _CMAKE = ("Cargo.toml",), ("Makefile", "makefile", "GNUmakefile"), ("CMakeLists.txt",)
-_NATIVE = _MAKE + _CMAKE
+_RUST, _MAKE = ("Cargo.toml",), ("Makefile", "makefile", "GNUmakefile")
+_CONFIGURED = ("CMakeLists.txt", "meson.build")
+"""Build tools that read flags once, when a build directory is new, and keep them in it."""
+_NATIVE = _MAKE + _CONFIGURED
+_KEPT = "remove the build directory once: it keeps the flags that it was made with"
+_MARKS = ("CMakeCache.txt", "meson-private", "CACHEDIR.TAG")
+"""What a directory of a build tool holds, whatever its name is. In a copy it would point back to the project, or be no
+first build."""
 LEVERS = (
     Lever("mold", ("mold",), _RUST, {"RUSTFLAGS": "-C link-arg=-fuse-ld=mold"}),
     Lever("lld", ("ld.lld",), _RUST, {"RUSTFLAGS": "-C link-arg=-fuse-ld=lld"}),
@@ -114,7 +120,9 @@ def suggest(
         tell(f"measuring {lever.name}")
         try:
             _, seconds = _measure(directory, source, prepare, build + lever.suffix, {**environment, **lever.env})
-            gains.append(Gain(lever.name, seconds, warm / seconds, lever.advice(build), lever.caveat))
+            kept = _KEPT if any((directory / name).is_file() for name in _CONFIGURED) and lever.files != _RUST else ""
+            note = "; ".join(filter(None, (lever.caveat, kept)))
+            gains.append(Gain(lever.name, seconds, warm / seconds, lever.advice(build), note))
         except ConfigError as error:
             last = error.found.strip().splitlines()[-1:] or [error.reason]
             gains.append(Gain(lever.name, None, 0.0, "", f"does not build here: {last[0].strip()}"))
@@ -133,10 +141,14 @@ def _source(directory: Path) -> Path:
 def _sources(directory: Path) -> Iterator[Path]:
     for entry in sorted(directory.iterdir()):
         if entry.is_dir() and not entry.is_symlink():
-            if entry.name not in SKIPPED and not entry.name.startswith("."):
+            if entry.name not in SKIPPED and not entry.name.startswith(".") and not _is_built(entry):
                 yield from _sources(entry)
         elif entry.is_file():
             yield entry
+
+
+def _is_built(directory: Path) -> bool:
+    return any((directory / mark).exists() for mark in _MARKS)
 
 
 def _measure(
@@ -170,7 +182,8 @@ def _run(command: str, directory: Path, environment: Mapping[str, str]) -> float
 @contextmanager
 def _copy(directory: Path) -> Iterator[Path]:
     def unwanted(place: str, names: Sequence[str]) -> set[str]:
-        return {name for name in names if name in SKIPPED or (name.startswith(".") and name != ".cargo")}
+        hidden = {name for name in names if name.startswith(".") and name != ".cargo"}
+        return hidden | {name for name in names if name in SKIPPED or _is_built(Path(place) / name)}
 
     with tempfile.TemporaryDirectory(prefix="hotreload-speed-") as scratch:
         copy = Path(scratch) / directory.name

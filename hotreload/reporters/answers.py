@@ -436,8 +436,12 @@ def _against_object(against: Against) -> dict[str, Any]:
 # ---- what makes builds faster ----
 
 
+WORTH_TELLING = 1.1
+"""How many times faster a rebuild must be to be advised: less is not told from what else the machine does."""
+
+
 def print_gains(base: Baseline, gains: Sequence[Gain], console: Console | None) -> None:
-    """What each lever brought, the best first."""
+    """What each lever brought, the best first; ``gains`` begins with the warm build directory."""
     ordered = sorted(gains, key=lambda gain: -gain.ratio)
     if console is None:
         _dump({**asdict(base), "gains": [asdict(gain) for gain in ordered]})
@@ -446,10 +450,13 @@ def print_gains(base: Baseline, gains: Sequence[Gain], console: Console | None) 
     table = _table("LEVER", "REBUILD", "FASTER", "HOTRELOAD.TOML")
     for gain in ordered:
         seconds = "-" if gain.seconds is None else f"{gain.seconds:.2f} s"
-        ratio = "-" if gain.seconds is None else f"{gain.ratio:.2f} x"
-        text = "; ".join(filter(None, (gain.advice, gain.note)))
+        helps = gain.ratio >= WORTH_TELLING
+        ratio = "-" if gain.seconds is None else f"{gain.ratio:.2f} x" if helps else "no"
+        text = "; ".join(filter(None, (gain.advice, gain.note))) if helps or gain.seconds is None else ""
         table.add_row(gain.name, seconds, ratio, Text(clean(text)))
     console.print(table)
+    if not any(gain.ratio >= WORTH_TELLING for gain in gains[1:]):
+        console.print("nothing that is installed here makes these builds faster by a tenth")
 
 
 _RIGHT = frozenset(

@@ -7,10 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from hotreload import speed
 from hotreload.errors import ConfigError
-from hotreload.speed import Lever, suggest
+from hotreload.reporters.answers import print_gains
+from hotreload.speed import Baseline, Gain, Lever, suggest
 
 BUILD = "echo built >> $LOG; cp a.c copy-of-a.c; sleep ${NAP:-0.3}"
 
@@ -74,3 +76,32 @@ def test_the_patch_is_what_is_edited(project: Path, tmp_path: Path) -> None:
     (project / "a.c").touch()
     base, _ = suggest(project, "", "true", environment(tmp_path), lambda text: None)
     assert base.source == "crates/patch/src/lib.rs"
+
+
+def test_build_directories_are_known_by_what_they_hold(project: Path, tmp_path: Path) -> None:
+    """One by any name is neither copied, where it would be no first build, nor edited."""
+    (project / "out/cmake").mkdir(parents=True)
+    (project / "out/cmake/CMakeCache.txt").touch()
+    (project / "out/cmake/generated.c").touch()
+    base, _ = suggest(project, "", "test ! -e out/cmake", environment(tmp_path), lambda text: None)
+    assert base.source == "a.c"
+
+
+def test_what_keeps_its_flags_is_told(project: Path, tmp_path: Path) -> None:
+    (project / "CMakeLists.txt").touch()
+    _, gains = suggest(project, "", BUILD, environment(tmp_path), lambda text: None)
+    (quick,) = (gain for gain in gains if gain.name == "quick")
+    assert quick.note.startswith("rests less; remove the build directory once")
+
+
+def test_what_gains_nothing_is_not_advised() -> None:
+    warm = Gain("warm build directory", 0.1, 5.0, "keep it")
+    slower = Gain("mold", 0.2, 0.5, 'env.LDFLAGS = "-fuse-ld=mold"')
+    console = Console(width=100)
+    with console.capture() as shown:
+        print_gains(Baseline("a.c", 0.5, 0.1), [warm, slower], console)
+    assert "-fuse-ld=mold" not in shown.get() and "5.00 x" in shown.get() and "0.50 x" not in shown.get()
+    assert "nothing that is installed here makes these builds faster" in shown.get()
+    with console.capture() as shown:
+        print_gains(Baseline("a.c", 0.5, 0.1), [warm, Gain("lld", 0.05, 2.0, "env.LDFLAGS")], console)
+    assert "env.LDFLAGS" in shown.get() and "nothing that is installed" not in shown.get()
