@@ -412,6 +412,15 @@ def test_no_host(command: list[str], bench: Bench) -> None:
     assert code == 4 and "somebody" in told.reason and "hotreload ps" in told.fix
 
 
+def test_a_host_that_reaches_no_safe_point(bench: Bench) -> None:
+    """After its ten seconds nothing has changed."""
+    host = bench.host("busy", SERVE="2")
+    done = bench.call("load", "--json", bench.module(1))
+    (told,) = done.json
+    assert (done.code, told["code"]) == (3, "E-SAFE-POINT") and "hr_safepoint" in told["fix"]
+    assert whole(host) == 0
+
+
 DEADLY = {"extra": "#include <unistd.h>", "on_load": "if (state->veto) _exit(9); return 0;"}
 
 
