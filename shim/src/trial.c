@@ -1,5 +1,6 @@
-/* The trial run: before a module is opened in the host, a forked copy of the host opens it and makes one call of each of
- * its slots, the very call that a thread of the host is making, with the same arguments and its own copy of all memory.
+/* The trial run: before a module is opened in the host, forked copies of the host open it and make one call each, the very
+ * call that a thread of the host is making, with the same arguments and its own copy of all memory: of each slot the next
+ * few calls, for what one input does not show another may.
  *
  * The copy is made by the calling thread, inside the call, because only there the arguments are alive: the shim knows
  * neither their sizes nor what they point to. (Recording inputs was rejected: bytes behind pointers cannot be copied
@@ -12,8 +13,8 @@
  * Invariants:
  *  Y1  One trial at a time (trial.busy). Its places are in memory shared with the copies; a place goes
  *      FREE -> WAITING -> CLAIMED -> TOLD, each step by one party: the preparing thread, one caller, the monitor.
- *  Y2  A caller that finds no place waiting for its slot drops the flag and goes on: a trial that is over costs each
- *      slot one slow call.
+ *  Y2  A caller that finds no place waiting for its slot, or takes the last, drops the flag: a trial that is over costs
+ *      each slot one slow call.
  *  Y3  The preparing thread never waits for a caller longer than trial_ms, nor for a monitor longer than twice that and a
  *      second.
  *  Y4  The worker's standard output and error lead nowhere: what the host prints appears once. It shares the host's other
@@ -35,7 +36,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PLACES 16u /* slots of one module that are tried */
+#define PLACES 16u /* calls that are tried, */
+#define CALLS 4u   /* at most so many of a slot; with more than four slots fewer, and of slots beyond PLACES none */
 #define LOOK_US 500
 
 enum { FREE, WAITING, CLAIMED, TOLD };
@@ -157,10 +159,18 @@ static trial_place *claim(uint32_t index) {
     return NULL;
 }
 
+static bool awaited(uint32_t index) {
+    uint32_t count = __atomic_load_n(&trial.count, __ATOMIC_ACQUIRE);
+    for (uint32_t i = 0; i < count; i++)
+        if (trial.places[i].index == index && __atomic_load_n(&trial.places[i].state, __ATOMIC_ACQUIRE) == WAITING)
+            return true;
+    return false;
+}
+
 hr_trial_ticket hr_trial_begin(const hr_table *table, uint32_t index, uint64_t version, void *state,
                                const void *input, void *output) {
-    hr_dispatch_drop(table, index, HR_ENTRY_TRIAL); /* Y2 */
     trial_place *place = claim(index);
+    if (!awaited(index)) hr_dispatch_drop(table, index, HR_ENTRY_TRIAL); /* Y2 */
     if (place == NULL) return NULL;
     place->version = version;
     int saved = errno;
@@ -195,8 +205,9 @@ static bool make_room(void) {
     return true;
 }
 
-/* A place for each of the module's slots that the host has, as far as there are places. */
-static uint32_t choose(hr_runtime *runtime, const hr_manifest *manifest, uint32_t *warnings) {
+/* Places for each of the module's slots that the host has, as far as there are places: first one for each. Returns how
+ * many there are; `slots` of them are of different slots. */
+static uint32_t choose(hr_runtime *runtime, const hr_manifest *manifest, uint32_t *slots, uint32_t *warnings) {
     uint32_t count = 0;
     pthread_mutex_lock(&hr.lock);
     for (uint32_t k = 0; k < manifest->entry_count; k++) {
@@ -206,16 +217,19 @@ static uint32_t choose(hr_runtime *runtime, const hr_manifest *manifest, uint32_
         else *warnings |= HR_WARN_UNTRIED;
     }
     pthread_mutex_unlock(&hr.lock);
+    *slots = count;
+    for (uint32_t each = 1; each < CALLS && count + *slots <= PLACES; each++)
+        for (uint32_t i = 0; i < *slots; i++) trial.places[count++] = trial.places[i];
     return count;
 }
 
 /* Asks the callers. Without memory for a table nobody is asked, and nothing is tried but the opening. */
-static void ask(uint32_t count) {
+static void ask(uint32_t count, uint32_t slots) {
     uint32_t indices[PLACES];
     pthread_mutex_lock(&hr.lock);
-    for (uint32_t i = 0; i < count; i++) indices[i] = trial.places[i].index;
+    for (uint32_t i = 0; i < slots; i++) indices[i] = trial.places[i].index;
     __atomic_store_n(&trial.count, count, __ATOMIC_RELEASE); /* partner: the load in claim; before the flags are seen */
-    if (hr_dispatch_flag(indices, count, HR_ENTRY_TRIAL) == HR_OK) {
+    if (hr_dispatch_flag(indices, slots, HR_ENTRY_TRIAL) == HR_OK) {
         hr_reclaim_advance();
         hr_reclaim_tables();
     }
@@ -227,16 +241,37 @@ static bool told(const trial_place *place) { return __atomic_load_n(&place->stat
 /* 0: the caller has not come back from its fork, though its copies may have ended meanwhile. -1: it made none. */
 static pid_t monitor_of(const trial_place *place) { return __atomic_load_n(&place->monitor, __ATOMIC_ACQUIRE); }
 
-/* Until every place has been claimed, or time is out: then what still waits is taken back. */
-static void wait_for_callers(uint32_t count) {
-    uint64_t until = hr_monotonic_ns() + (uint64_t)trial.milliseconds * 1000000;
-    uint32_t waiting = count;
-    while (waiting && hr_monotonic_ns() < until) {
-        waiting = 0;
-        for (uint32_t i = 0; i < count; i++)
-            waiting += __atomic_load_n(&trial.places[i].state, __ATOMIC_ACQUIRE) == WAITING;
-        if (waiting) usleep(LOOK_US);
-    }
+static uint32_t still_waiting(uint32_t count) {
+    uint32_t waiting = 0;
+    for (uint32_t i = 0; i < count; i++)
+        waiting += __atomic_load_n(&trial.places[i].state, __ATOMIC_ACQUIRE) == WAITING;
+    return waiting;
+}
+
+/* Whether the slot of a place has been called: any of its places has. */
+static bool slot_came(uint32_t count, uint32_t index) {
+    for (uint32_t i = 0; i < count; i++)
+        if (trial.places[i].index == index) {
+            uint32_t state = __atomic_load_n(&trial.places[i].state, __ATOMIC_ACQUIRE);
+            if (state == CLAIMED || state == TOLD) return true;
+        }
+    return false;
+}
+
+static bool all_came(uint32_t count, uint32_t slots) {
+    for (uint32_t i = 0; i < slots; i++)
+        if (!slot_came(count, trial.places[i].index)) return false;
+    return true;
+}
+
+/* Until each slot has been called, or time is out; then a tenth of that for further calls. What still waits after it is
+ * taken back. */
+static void wait_for_callers(uint32_t count, uint32_t slots) {
+    uint64_t patience = (uint64_t)trial.milliseconds * 1000000, until = hr_monotonic_ns() + patience;
+    while (!all_came(count, slots) && hr_monotonic_ns() < until) usleep(LOOK_US);
+    uint64_t more = hr_monotonic_ns() + patience / 10;
+    if (more > until) more = until;
+    while (still_waiting(count) && hr_monotonic_ns() < more) usleep(LOOK_US);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t still = WAITING;
         __atomic_compare_exchange_n(&trial.places[i].state, &still, FREE, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
@@ -303,7 +338,7 @@ static hr_status judge(uint32_t count, const hr_manifest *manifest, hr_failure *
     for (uint32_t i = 0; i < count; i++) {
         trial_place *place = &trial.places[i];
         if (__atomic_load_n(&place->state, __ATOMIC_ACQUIRE) == FREE) {
-            *warnings |= HR_WARN_UNTRIED;
+            if (!slot_came(count, place->index)) *warnings |= HR_WARN_UNTRIED;
             continue;
         }
         wait_for_monitor(place);
@@ -346,10 +381,11 @@ hr_status hr_trial_run(hr_runtime *runtime, const char *staged, const hr_manifes
     trial.staged = staged;
     trial.context = hr_context(runtime);
     trial.milliseconds = hr.options.trial_ms;
-    uint32_t count = hr_shards_others() ? choose(runtime, manifest, warnings) : 0; /* this thread cannot call */
+    uint32_t slots = 0;
+    uint32_t count = hr_shards_others() ? choose(runtime, manifest, &slots, warnings) : 0; /* this thread cannot call */
     if (count) {
-        ask(count);
-        wait_for_callers(count);
+        ask(count, slots);
+        wait_for_callers(count, slots);
     }
     if (nobody_came(count)) {
         *warnings |= HR_WARN_UNTRIED;

@@ -58,6 +58,14 @@ def test_a_good_patch_is_swapped_and_called_once_a_tick(bench: Bench) -> None:
     host.check_state()
 
 
+def test_what_one_call_does_not_show_the_next_does(bench: Bench) -> None:
+    """Every second call of the patch returns another status than the fallback does."""
+    host = bench.host("game", "a")
+    status, told = trial(bench, bench.module(1, slots={"a": "((host_state *)state)->count % 2 ? 7 : 0"}))
+    assert (status, told["code"], told["found"]) == (3, "E-TRIAL", "status 7"), told
+    undisturbed(host)
+
+
 def test_programs_are_told_what_a_trial_took_and_what_it_left_out(bench: Bench) -> None:
     bench.host("game", "a")
     status, told = trial(bench, bench.module(1, slots={"a": "0"}))

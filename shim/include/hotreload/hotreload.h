@@ -58,7 +58,7 @@ hr_status hr_configure(uint32_t slots);
  * doing goes to the handlers of before. AddressSanitizer: its own reports end the process, unless abort_on_error=1. */
 #define HR_OPTION_GUARD 1
 #define HR_OPTION_SAMPLE 2  /* one call in sample_every is timed */
-#define HR_OPTION_TRIAL 4   /* a forked copy of the host tries a module before it is opened */
+#define HR_OPTION_TRIAL 4   /* forked copies of the host try a module before it is opened */
 #define HR_OPTION_UNLOAD 8  /* modules that back no slot are unmapped once nothing points into them (see below) */
 #define HR_OPTION_BUDGET 16 /* no switch: names budget_bytes in a tool's request */
 
