@@ -19,6 +19,7 @@
 #include <sys/mman.h>
 
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <immintrin.h>
 #endif
 
@@ -160,6 +161,15 @@ HR_UNCHECKED static void look_at_each(hr_scan *scan, const hr_words *block) {
 }
 
 #if defined(__x86_64__)
+/* Of the processor, and of the kernel, which keeps the registers. Not __builtin_cpu_supports: that needs the compiler's
+ * own library, which Zig does not link. */
+static bool has_avx2(void) {
+    unsigned a, b, c, d, kept, high;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE)) return false;
+    __asm__("xgetbv" : "=a"(kept), "=d"(high) : "c"(0));
+    return (kept & 6) == 6 && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_AVX2);
+}
+
 /* Whether any word of a page begins, as it is or encrypted, with the bits that all addresses in [low, high) share. */
 __attribute__((target("avx2"))) HR_UNCHECKED static bool page_may_point(const hr_scan *scan, const uint64_t *words,
                                                                         size_t count) {
@@ -223,7 +233,7 @@ static void prepare(hr_scan *scan, uint32_t count) {
     scan->shared = ~UINT64_C(0);
     for (uint64_t differ = scan->low ^ (scan->high - 1); differ; differ >>= 1) scan->shared <<= 1;
 #if defined(__x86_64__)
-    scan->vectors = __builtin_cpu_supports("avx2");
+    scan->vectors = has_avx2();
 #if defined(__GLIBC__)
     __asm__("mov %%fs:0x30, %0" : "=r"(scan->guard)); /* the thread's copy of the key: tcbhead_t.pointer_guard */
     scan->mangles = true;

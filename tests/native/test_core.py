@@ -96,3 +96,15 @@ def test_core(scenario: str, core: Core, environment: dict[str, str]) -> None:
     if done.returncode == NOT_HERE:
         pytest.skip("this system has no membarrier")
     assert done.returncode == 0, done.stderr or f"ended with {done.returncode}"
+
+
+def test_a_host_needs_nothing_of_the_compilers_own_library(tmp_path: Path) -> None:
+    """Other languages' linkers bring none, or another one."""
+    shim = cbuild.build_shim(tmp_path / "shim")
+    (tmp_path / "host.c").write_text(
+        "#include <hotreload/hotreload.h>\n"
+        "int main(void) { return hr_serve(0, 0, 0, 0) == HR_OK; }\n"  # no name: refused
+    )
+    command = [cbuild.cc(), "-I", cbuild.INCLUDE, tmp_path / "host.c", shim.archive]
+    cbuild.run([*command, "-nodefaultlibs", "-lc", "-lpthread", "-ldl", "-o", tmp_path / "host"])
+    assert subprocess.run([tmp_path / "host"], check=False).returncode == 0
