@@ -5,15 +5,13 @@ const hotreload = @import("hotreload.zig");
 const shared = @import("state.zig");
 
 /// The fallback: what the slot does until a module brings something better.
-fn tick(state: ?*anyopaque, _: ?*const anyopaque, output: ?*anyopaque) callconv(.c) i32 {
-    const self: *shared.State = @ptrCast(@alignCast(state.?));
-    const done: *shared.Tick = @ptrCast(@alignCast(output.?));
+fn tick(self: *shared.State, _: *const void, done: *shared.Tick) i32 {
     done.step = 1;
     self.count += done.step;
     return 0;
 }
 
-var slot_tick: hotreload.Slot = .{ .symbol = "@NAME@.tick", .fallback = tick };
+var slot_tick = hotreload.slot("@NAME@.tick", tick);
 
 // libc's own: they stay what they are from one version of Zig to the next.
 extern fn printf(format: [*:0]const u8, ...) c_int;
@@ -26,7 +24,7 @@ pub fn main() !void {
     try hotreload.serve("@NAME@", &state);
     while (true) {
         var done: shared.Tick = .{};
-        const status = slot_tick.call(&state, null, &done);
+        const status = slot_tick.call(&state, &{}, &done);
         _ = printf("count=%lld step=%+lld status=%d\n", @as(c_longlong, state.count), @as(c_longlong, done.step), status);
         _ = fflush(null);
         _ = usleep(100_000);
@@ -36,6 +34,6 @@ pub fn main() !void {
 test "the fallback counts by one" {
     var state: shared.State = .{ .count = 5 };
     var done: shared.Tick = .{};
-    try std.testing.expectEqual(0, tick(&state, null, &done));
+    try std.testing.expectEqual(0, tick(&state, &{}, &done));
     try std.testing.expectEqual(6, state.count);
 }
