@@ -28,8 +28,12 @@ from hotreload.model import Busy
 
 FILE = "hotreload.toml"
 PREFIX = "HOTRELOAD_"
+_OTHERS = frozenset({"CONFIG", "CFLAGS", "LIBS", "SHIM_DIR"})
+"""What else of this prefix means something: to us, to builds, to the crate."""
 QUIESCENT, NEVER = "quiescent", "never"
 """What ``unload`` may say, as HR_MODULE_UNLOAD does in a module's source."""
+_NEAR = 0.75
+"""So alike, from 0 to 1, are the names of a variable and of the key that is meant by it: BIULD and BUILD."""
 _TABLES = {
     FILE: ((),),
     "pyproject.toml": (("tool", "hotreload"),),
@@ -128,8 +132,14 @@ def parse(text: str, source: str, table: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    """The values that $HOTRELOAD_BUILD and the like set. Lists are split as a shell does, directories also at colons;
-    other variables of this prefix are not ours to judge."""
+    """The values that $HOTRELOAD_BUILD and the like set. Lists are split as a shell does, directories also at colons.
+
+    Raises:
+        ConfigError: A value is wrong, or a name is nearly that of a key. Others of this prefix may be somebody
+            else's: see `strangers`.
+    """
+    for name in strangers(environment):
+        _check_name(name)
     found: dict[str, Any] = {}
     for key, reader in _READERS.items():
         text = environment.get(PREFIX + key.upper())
@@ -144,6 +154,21 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
             value = shlex.split(text)
         found[key] = _value(key, value, f"${PREFIX}{key.upper()}")
     return found
+
+
+def strangers(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """The variables of our prefix that mean nothing here. To refuse them all would break shells that set one for
+    another program of that name."""
+    known = _OTHERS | {key.upper() for key in _READERS if key != "env"}
+    return tuple(sorted(name for name in environment if name.startswith(PREFIX) and name[len(PREFIX) :] not in known))
+
+
+def _check_name(name: str) -> None:
+    key = name[len(PREFIX) :].lower()
+    close = get_close_matches(key, [each for each in _READERS if each != "env"], n=1, cutoff=_NEAR)
+    fix = f"write ${PREFIX}{close[0].upper()}, or unset it" if close else "write the table [env] of hotreload.toml"
+    if close or key == "env":
+        raise ConfigError("E-CONFIG", f"${name}: unknown key {key!r}", found=key, expected=", ".join(_READERS), fix=fix)
 
 
 def merge(*layers: tuple[str, Mapping[str, Any]]) -> tuple[Config, dict[str, str]]:

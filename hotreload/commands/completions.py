@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
-from hotreload.commands import COMMANDS, COMPLETE_VARIABLE, group
+from hotreload.commands import COMMANDS, COMPLETE_VARIABLE, group, options
 from hotreload.errors import EXIT_OK
 
 HELP = f"""{COMMANDS["completions"]}
@@ -20,7 +20,7 @@ Names of hosts, slots and modules are those that run at the moment. Put one of t
 
 
 @click.command(name="completions", help=HELP)
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", type=options.Choice(["bash", "zsh", "fish"]))
 def command(shell: str) -> int:
     kind = get_completion_class(shell)
     assert kind is not None

@@ -32,7 +32,7 @@ SOCKET_DIRECTORY_MAX = 64
 
 
 @click.command(name="demo", help=HELP)
-@click.option("--example", "name", type=click.Choice(list(demo.EXAMPLES)), default="counter-c", show_default=True,
+@click.option("--example", "name", type=options.Choice(list(demo.EXAMPLES)), default="counter-c", show_default=True,
               help="What to show.")  # fmt: skip
 @click.option("--manual", is_flag=True, help="Leave the editing to you: every save is built and swapped.")
 @click.option("--keep", is_flag=True, help="Keep the scratch directory.")

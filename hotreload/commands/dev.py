@@ -35,7 +35,7 @@ host. `hotreload new` and `hotreload init` write one.
               help="Read this file instead of looking for one.")  # fmt: skip
 @click.option("--build", metavar="CMD", help="Run this shell command when sources change.")
 @click.option("--watch", multiple=True, metavar="PATH", help="Where build outputs appear; may be given several times.")
-@click.option("--busy", type=click.Choice([each.value for each in Busy]),
+@click.option("--busy", type=options.Choice([each.value for each in Busy]),
               help="What an edit does while a build runs: queue another, restart it, or ignore the edit.")  # fmt: skip
 @click.option("--restart/--no-restart", default=None, help="Start the host again when its own code changed.")
 @click.option("--suggest", is_flag=True, help="Measure what would make builds faster here, in a copy, and end.")
@@ -75,6 +75,8 @@ def command(
     dashboard = not as_json and not plain and options.interactive()
     coloured = dashboard and color != "never" and "NO_COLOR" not in os.environ
 
+    for name in config.strangers(os.environ):
+        click.echo(f"${name} means nothing to hotreload and is ignored", err=True)
     if suggest:
         return measure(read(), None if as_json else options.console(color))
 

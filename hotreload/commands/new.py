@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from hotreload import scaffold, sources
-from hotreload.commands import COMMANDS
+from hotreload.commands import COMMANDS, options
 
 
 @click.command(
@@ -19,8 +19,8 @@ from hotreload.commands import COMMANDS
     help=COMMANDS["new"] + "\n\nNAME is its directory, and names its slots. `hotreload dev` in it starts everything.",
 )
 @click.argument("name")
-@click.option("--lang", "language", type=click.Choice(scaffold.LANGUAGES), required=True, help="Its language.")
-@click.option("--kind", type=click.Choice(list(scaffold.KINDS)), default="both", show_default=True,
+@click.option("--lang", "language", type=options.Choice(scaffold.LANGUAGES), required=True, help="Its language.")
+@click.option("--kind", type=options.Choice(list(scaffold.KINDS)), default="both", show_default=True,
               help="What to create.")  # fmt: skip
 def command(name: str, language: str, kind: str) -> int:
     directory = Path(name)

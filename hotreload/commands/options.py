@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -24,6 +25,19 @@ PIPE_WIDTH = 1000
 """Columns where no terminal limits them: whoever reads a pipe wants whole names."""
 
 NO_HOST_CODES = frozenset({"E-NO-HOST", "E-HOST-GONE"})
+
+
+class Choice(click.Choice):  # type: ignore[type-arg, unused-ignore]
+    """One of several words; a wrong one is told with the nearest."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            close = get_close_matches(str(value).lower(), map(str, self.choices), n=1)
+            if not close:
+                raise
+            raise click.BadParameter(f"{error.message} Did you mean {close[0]!r}?", ctx, param) from None
 
 
 def host(function: Function) -> Function:
@@ -107,7 +121,7 @@ def as_json(text: str, schema: str = "") -> Callable[[Function], Function]:
 
 def color(function: Function) -> Function:
     """``--color auto|always|never``; NO_COLOR is honoured by auto."""
-    kind = click.Choice(["auto", "always", "never"])
+    kind = Choice(["auto", "always", "never"])
     return click.option("--color", type=kind, default="auto", show_default=True, help="Colour the output.")(function)
 
 

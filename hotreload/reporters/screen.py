@@ -160,6 +160,26 @@ def fold(line: Iterable[Run], width: int, most: int) -> list[Line]:
     return [*lines, fit(rest, width) if cells(rest) > width else rest]
 
 
+def scrolled(line: Iterable[Run], keep: int, by: int) -> Line:
+    """The line without the ``by`` cells after its first ``keep``; an ellipsis tells where they were, or a blank where
+    they were all blank."""
+    found: list[Run] = []
+    at, end, mark = 0, keep + by, " "
+    for style, text in line:
+        shown = ""
+        for sign in text:
+            behind = at + width_of(sign)
+            if at < keep or at >= end:
+                shown += sign
+            else:
+                mark = mark if sign == " " else "…"
+                if behind >= end:
+                    shown += mark + " " * (behind - end)
+            at = behind
+        found.append((style, shown))
+    return [run for run in found if run[1]]
+
+
 def _split(line: Sequence[Run], at: int) -> tuple[list[Run], list[Run]]:
     """The first ``at`` characters, and the rest."""
     head: list[Run] = []

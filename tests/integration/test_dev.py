@@ -324,3 +324,27 @@ def test_suggest_measures_what_is_installed(bench: Bench) -> None:
     assert all((gain["seconds"] is None) == (gain["ratio"] == 0) for gain in gains.values())
     assert gains["split debug info"]["advice"].startswith("env.CFLAGS = ")
     assert sorted(path.name for path in project.iterdir()) == ["Makefile", "a.c", "hotreload.toml"]
+
+
+def test_variables_that_are_nearly_keys_are_refused_and_others_told(bench: Bench) -> None:
+    done = bench.call("dev", "--plain", "--watch", "out", HOTRELOAD_BIULD="make")
+    assert done.code == 2 and not done.out
+    assert "$HOTRELOAD_BIULD: unknown key 'biuld'" in done.err and "write $HOTRELOAD_BUILD, or unset it" in done.err
+    done = bench.call("dev", "--suggest", "--watch", "out", HOTRELOAD_SERVER_ADDRESS="x")
+    assert "$HOTRELOAD_SERVER_ADDRESS means nothing to hotreload and is ignored" in done.err
+
+
+@pytest.mark.parametrize(
+    ("words", "nearest"),
+    [
+        (("new", "x", "--lang", "zgi"), "zig"),
+        (("new", "x", "--lang", "c", "--kind", "modul"), "module"),
+        (("dev", "--busy", "que"), "queue"),
+        (("completions", "fsh"), "fish"),
+        (("ps", "--color", "allways"), "always"),
+    ],
+)
+def test_a_wrong_choice_is_told_with_the_nearest(words: tuple[str, ...], nearest: str, bench: Bench) -> None:
+    done = bench.call(*words)
+    assert done.code == 2 and f"Did you mean '{nearest}'?" in done.err and not done.out
+    assert "Did you mean" not in bench.call(*words[:-1], "qqqqqqq").err

@@ -8,7 +8,7 @@ import pytest
 
 from hotreload import config
 from hotreload.commands.dev import wanted_options
-from hotreload.config import Config, from_environment, load, merge, parse
+from hotreload.config import Config, from_environment, load, merge, parse, strangers
 from hotreload.errors import EXIT_USAGE, ConfigError
 from hotreload.model import Busy, Guard, HostOptions
 
@@ -134,12 +134,34 @@ def test_environment() -> None:
             "HOTRELOAD_RESTART": "0",
             "HOTRELOAD": "python -m hotreload",
             "HOTRELOAD_LIBS": "-lx",
+            "HOTRELOAD_SERVER_ADDRESS": "x",
             "BUILD": "no",
         }
     )
     assert found == {"build": "make x", "watch": ("out", "more"), "host": ("./host", "a b"), "restart": False}
     with pytest.raises(ConfigError, match=r"\$HOTRELOAD_BUSY: busy must be one of"):
         from_environment({"HOTRELOAD_BUSY": "now"})
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        ("HOTRELOAD_BIULD", "write $HOTRELOAD_BUILD, or unset it"),
+        ("HOTRELOAD_WATCHES", "write $HOTRELOAD_WATCH, or unset it"),
+        ("HOTRELOAD_DEBUGINFO", "write $HOTRELOAD_DEBUG_INFO, or unset it"),
+        ("HOTRELOAD_ENV", "write the table [env] of hotreload.toml"),
+    ],
+)
+def test_a_variable_that_is_nearly_a_key_is_told_with_the_nearest(name: str, fix: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        from_environment({name: "x"})
+    assert told.value.reason.startswith(f"${name}: unknown key") and told.value.fix == fix
+
+
+def test_variables_of_others_are_no_error() -> None:
+    environment = {f"HOTRELOAD_{name}": "x" for name in ("LIBS", "SERVER_ADDRESS", "CONFIG", "BUILD")}
+    assert from_environment(environment) == {"build": "x"}
+    assert strangers(environment) == ("HOTRELOAD_SERVER_ADDRESS",)
 
 
 @pytest.fixture

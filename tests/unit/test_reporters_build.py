@@ -9,7 +9,7 @@ from scenes import HOST, NOW, attached, synth
 
 from hotreload.model import Problem
 from hotreload.reporters import editor, sgr
-from hotreload.reporters.screen import STYLES, fold
+from hotreload.reporters.screen import STYLES, fold, scrolled
 from hotreload.reporters.ui import Edit, Ui, press
 from hotreload.reporters.view import render
 from hotreload.session import Build, BuildPhase, Child, Rebuild, RestartHost, State
@@ -99,6 +99,31 @@ def test_messages_are_wrapped_and_source_lines_are_not() -> None:
     assert screen[at + 2].startswith("   18 | HR_MODUL(") and screen[at + 2].endswith("…")
     assert screen[at + 3] == "      |          ^~~~~~~~~", "the caret is where the compiler put it"
     assert screen[at + 4].startswith("patch.c:3:1: note: ") and "wrapped as well" in screen[at + 5]
+
+
+FAR = "x" * 70
+LONG = Problem(
+    "error", "oops", "a.c", 18, 86, "",
+    ("a.c:18:86: error: oops", f"   18 |     {FAR} = wrong + {FAR};", f"      | {' ' * 77}^~~~~ expected 'right'",
+     "      | " + " " * 77 + "right", "a.c:2:1: note: here", "    2 | short", "      | ^~~~~"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_an_excerpt_is_scrolled_until_its_caret_is_seen(width: int) -> None:
+    screen = [line.rstrip() for line in render(failed(LONG), {}, Ui(), width, 24, NOW).text]
+    source, caret, hint = (next(line for line in screen if part in line) for part in ("wrong", "^~~~~", "  right"))
+    assert source.index("wrong") == caret.index("^") == hint.index("right") < width - 4
+    assert "   18 | …x" in source and "      |  " in caret
+    at = next(number for number, line in enumerate(screen) if "a.c:2:1: note: here" in line)
+    for line, shown in zip(screen[at + 1 :], ("    2 | short", "      | ^~~~~"), strict=False):
+        assert shown in line, "what is seen stays where it is"
+
+
+def test_wide_signs_are_scrolled_by_the_cells_that_they_take() -> None:
+    line = [("a", "12|漢字"), ("b", "漢字 ^")]
+    assert scrolled(line, 3, 3) == [("a", "12|… "), ("b", "漢字 ^")]
+    assert scrolled([("", "12|      x")], 3, 4) == [("", "12|   x")]
 
 
 @pytest.mark.parametrize("size", [(100, 20), (60, 15), (60, 8), (40, 8)])

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from hotreload.model import Problem
 from hotreload.reporters.panes import Pane
-from hotreload.reporters.screen import Line, Run, cut, fold
+from hotreload.reporters.screen import Line, Run, cut, fold, scrolled
 from hotreload.reporters.sgr import runs as coloured
 from hotreload.reporters.ui import problems_shown
 from hotreload.reporters.view.scene import Scene
@@ -17,6 +17,10 @@ from hotreload.session import Build, BuildPhase
 _ERROR_ROWS = 5
 """What an error needs: rustc's message, place, gutter, source line, and caret."""
 _MESSAGE_LINES = 3
+_GUTTER = re.compile(r"\s*(?:\d+|\.\.\.)?\s*\| ?")
+_CARET = re.compile(r"[\s|~-]*(?P<caret>\^)[\^~]*")
+_CARET_SEEN = 4
+"""Of a long underline so much is enough."""
 _MESSAGE = re.compile(r"(?:\w+(?:\[\w+\])?|.*:\d+(?::\d+)?): |\s*= ?\w+: ")
 
 
@@ -60,14 +64,36 @@ def build_pane(scene: Scene, inner: int) -> Pane | None:
 
 
 def _told(problems: Iterable[Problem], inner: int) -> list[Line]:
-    """The compilers' lines. Messages are wrapped; source lines are not: the carets below would point elsewhere."""
+    """The compilers' lines. Messages are wrapped; source lines are not, as the carets below would point elsewhere: they
+    are scrolled where the caret would not be seen."""
     lines: list[Line] = []
     for problem in problems:
+        excerpt: list[Line] = []
         for index, text in enumerate(problem.lines):
             line = _build_line(text)
-            words = not index or _MESSAGE.match("".join(part for _, part in line))
-            lines += fold(line, inner, _MESSAGE_LINES) if words else [line]
+            if index and not _MESSAGE.match(_plain(line)):
+                excerpt.append(line)
+                continue
+            lines += [*_with_caret(excerpt, inner), *fold(line, inner, _MESSAGE_LINES)]
+            excerpt = []
+        lines += _with_caret(excerpt, inner)
     return lines
+
+
+def _with_caret(excerpt: list[Line], inner: int) -> list[Line]:
+    """The source lines of one message and the carets below them, scrolled so that the first caret is seen; what stands
+    left of them, the number and the bar, stays."""
+    caret = next((found for line in excerpt if (found := _CARET.match(_plain(line)))), None)
+    if caret is None or min(caret.end(), caret.start("caret") + _CARET_SEEN) <= inner:
+        return excerpt
+    gutter = _GUTTER.match(_plain(excerpt[0]))
+    keep = gutter.end() if gutter and gutter.end() < inner // 2 else 0
+    by = caret.start("caret") - keep - (inner - keep) // 2
+    return [scrolled(line, keep, by) for line in excerpt]
+
+
+def _plain(line: Line) -> str:
+    return "".join(text for _, text in line)
 
 
 def _tally_of(build: Build) -> str:
