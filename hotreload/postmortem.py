@@ -48,7 +48,8 @@ class Finding:
     suspected_module: Module | None
     why: str
     place: str
-    """What lies where the thread died: ``module: function+0x10``; empty without a core file."""
+    """What lies where the thread died: ``module: function+0x10 (file.c:12 in function)``, as much as is known; empty
+    without a core file."""
 
 
 def examine(
@@ -58,12 +59,14 @@ def examine(
     program: str,
     core: CoreFile | None,
     no_core: str,
-    symbol_at: Callable[[Path, int], str],
+    name_at: Callable[[Path, int], str],
+    image_of: Callable[[ModuleRecord], Path | None],
 ) -> Finding:
     """Puts together what was read.
 
     Args:
-        symbol_at: Names what lies at an address of a file's image.
+        name_at: Names what lies at an address of a file's image.
+        image_of: A file with the very bytes of a module, if there still is one.
     """
     by_index = {slot.index: slot for slot in snapshot.slots}
     inside = tuple(_inside(each, by_index[each.slot]) for each in threads if each.slot in by_index)
@@ -83,7 +86,7 @@ def examine(
         suspect=suspect,
         suspected_module=module,
         why=why,
-        place=_place(core, crashed, symbol_at),
+        place=_place(core, crashed, name_at, image_of),
     )
 
 
@@ -120,13 +123,18 @@ def _suspect(
     return None, "no slot was being called"
 
 
-def _place(core: CoreFile | None, crashed: ModuleRecord | None, symbol_at: Callable[[Path, int], str]) -> str:
+def _place(
+    core: CoreFile | None,
+    crashed: ModuleRecord | None,
+    name_at: Callable[[Path, int], str],
+    image_of: Callable[[ModuleRecord], Path | None],
+) -> str:
     where = core.where() if core else None
     if where is None:
         return ""
     path, address = where
     if crashed is None:
-        return f"{Path(path).name}: {symbol_at(Path(path), address)}"
-    # The staged copy went with its host's successor; the build output it came from may still be there.
-    file = next((each for each in (Path(path), Path(crashed.module.path)) if each.exists()), Path(path))
-    return f"{crashed.module.name}: {symbol_at(file, address)}"
+        return f"{Path(path).name}: {name_at(Path(path), address)}"
+    image = image_of(crashed)
+    # Whatever else is at its path now would name another function, and the wrong one.
+    return f"{crashed.module.name}: {name_at(image, address) if image else f'+{address:#x}, of a build that is gone'}"

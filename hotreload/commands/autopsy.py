@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
-from hotreload import core_file, native, postmortem
+from hotreload import core_file, native, postmortem, symbols
 from hotreload.commands import COMMANDS, options
 from hotreload.errors import NoHost
-from hotreload.model import Record, Remains
+from hotreload.history import History, content_of
+from hotreload.model import ModuleRecord, Record, Remains
 from hotreload.reporters.findings import print_finding
 
 HELP = f"""{COMMANDS["autopsy"]}
@@ -51,4 +52,19 @@ def examine(found: Remains, core: Path | None) -> postmortem.Finding:
         after, more = box.events(before)
         events += [record for _, record in more]
     snapshot = box.snapshot(time.monotonic(), alive=False)
-    return postmortem.examine(snapshot, box.threads(), events, program, dump, why, native.symbol_at)
+    return postmortem.examine(snapshot, box.threads(), events, program, dump, why, name_at, image_of)
+
+
+def name_at(path: Path, address: int) -> str:
+    """The symbol there, and the source line where the file has debug information."""
+    line = symbols.locate(path, address)
+    return native.symbol_at(path, address) + (f" ({line})" if ":" in line else "")
+
+
+def image_of(record: ModuleRecord) -> Path | None:
+    """The staged copy, which goes with the host's successor, the history's, or the build output if it is the same."""
+    module = record.module
+    staged, kept, output = Path(record.staged), History().retained(module.content), Path(module.path)
+    if staged.is_file():
+        return staged
+    return kept or (output if output.is_file() and content_of(output) == module.content else None)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,7 +30,7 @@ def keeper(tmp_path_factory: pytest.TempPathFactory, cc: str) -> Path:
     directory = tmp_path_factory.mktemp("autopsy")
     shim = cbuild.build_shim(directory / "lib")
     for version in (1, 2):
-        command = [cbuild.cc(), *cbuild.MODULE_FLAGS, f"-DVERSION={version}", "-I", cbuild.INCLUDE]
+        command = [cbuild.cc(), *cbuild.MODULE_FLAGS, "-g", f"-DVERSION={version}", "-I", cbuild.INCLUDE]
         output = directory / f"give-{version}.so"
         cbuild.run([*command, "-I", cbuild.HOSTS, "-o", output, cbuild.HOSTS / "give.c"])
         output.chmod(0o755)
@@ -99,11 +101,26 @@ def test_a_crash_in_a_patch_is_told_with_its_place(world: World) -> None:
         return
     core = found["core"]
     assert (core["signal"], core["thread"], core["address"]) == (signal.SIGSEGV, host.pid, 0)
-    assert core["place"].startswith("keeper: give+0x")
+    assert re.fullmatch(r"keeper: give\+0x\w+ \(give\.c:\d+ in give\)", core["place"]), core
     assert "died in code of the module" in suspect["why"]
     assert "died     of SIGSEGV in thread" in text and "keeper: give+0x" in text
     # The same file named by the user; and one that is none.
     assert world.autopsy(str(host.pid), "--core", core["path"])["core"] == core
+    moved = world.home / "moved.core"
+    Path(core["path"]).rename(moved)
+    # Its successor removes what was staged. The build output is as good, unless something else has been built there.
+    with world.host() as successor:
+        assert successor.end() == 0
+    output, other = (world.keeper.parent / f"give-{version}.so" for version in (2, 1))
+    place = world.autopsy(str(host.pid), "--core", str(moved))["core"]["place"]
+    assert place == core["place"]
+    kept = output.read_bytes()
+    try:
+        shutil.copy(other, output)
+        told = world.autopsy(str(host.pid), "--core", str(moved))["core"]["place"]
+    finally:
+        output.write_bytes(kept)
+    assert re.fullmatch(r"keeper: \+0x\w+, of a build that is gone", told), told
     assert "is no core file" in world.autopsy(str(host.pid), "--core", str(world.keeper))["no_core"]
 
 
