@@ -409,7 +409,7 @@ def _trouble(phase: Phase, scene: Scene, record: Record) -> str:
 
 
 def _summary(record: Record) -> str:
-    changes = ", ".join(f"{c.symbol} v{c.before} -> v{c.after}" for c in record.changes if c.before != c.after)
+    changes = ", ".join(f"{c.symbol} v{c.before}→v{c.after}" for c in record.changes if c.before != c.after)
     total = f"{record.us['total'] / 1000:.1f} ms" if "total" in record.us else ""
     parts = (record.kind.value, record.code if failed(record.code) else "", changes, total)
     return " ".join(part for part in parts if part)

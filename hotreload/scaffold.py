@@ -26,10 +26,12 @@ _DOT = "dot-"
 def check_name(name: str) -> None:
     """Raises HotreloadError where the name cannot be one of a file, a crate and a slot at once."""
     if not _NAME.fullmatch(name):
+        near = re.sub(r"^[^a-z]+|[^a-z0-9]+$", "", re.sub(r"[^a-z0-9_]+", "-", name.lower()))[:40]
         raise HotreloadError(
             "E-USAGE",
             f"{name!r} is no name for a project",
             expected="a lower case letter, then up to 39 lower case letters, digits, _ and -",
+            fix=f"call it {near}" if near else "",
         )
 
 

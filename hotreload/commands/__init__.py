@@ -146,7 +146,12 @@ def group() -> click.Group:
         def get_help(self, ctx: click.Context) -> str:
             return help_text().rstrip("\n")
 
-    return LazyGroup("hotreload", context_settings={"help_option_names": ["-h", "--help"]})
+    return LazyGroup(
+        "hotreload",
+        options_metavar="",
+        subcommand_metavar="COMMAND [ARGUMENTS]...",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
 
 
 def _no_such_command(name: str) -> str:

@@ -13,6 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
+    from hotreload.history import Entry
     from hotreload.model import Snapshot
 
 PATIENCE_SECONDS = 0.3
@@ -55,19 +56,25 @@ def modules(context: click.Context, parameter: click.Parameter, incomplete: str)
 
 
 def past_modules(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Names of modules in the history."""
-    from hotreload.history import History
-
-    return _offer(((entry.module.name, f"v{entry.module.version}") for entry in History().entries()), incomplete)
+    """Names of modules in the history of this project."""
+    return _offer(((entry.module.name, f"v{entry.module.version}") for entry in _past()), incomplete)
 
 
 def versions(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Ids of retained modules, the newest first; of the one that is named already, or of all."""
-    from hotreload.history import History
-
+    """Ids of retained modules, the newest first; of the one that is named already, or of all of this project."""
     named = context.params.get("module")
-    kept = [each for each in reversed(History().entries()) if each.retained and named in (None, each.module.name)]
+    kept = [each for each in reversed(_past()) if each.retained and named in (None, each.module.name)]
     return _offer(((e.module.short_id, f"{e.module.name} v{e.module.version}") for e in kept), incomplete)
+
+
+def _past() -> list[Entry]:
+    """The history of the project that one stands in, as `hotreload history` shows it; outside of all, everything."""
+    from pathlib import Path
+
+    from hotreload.history import History, of_project, project_of
+
+    entries = History().entries()
+    return of_project(entries, project_of(Path.cwd())) or entries
 
 
 def _chosen(context: click.Context) -> list[Snapshot]:

@@ -102,8 +102,10 @@ def present(workshop: Workshop, *, manual: bool, dashboard: bool, color: str) ->
 
 def report(play: demo.Play) -> int:
     """Prints how the scenes ended. Returns the exit code."""
+    width = shutil.get_terminal_size((options.PIPE_WIDTH, 0)).columns
     for outcome in play.outcomes:
-        click.echo(f"{'ok    ' if outcome.passed else 'FAILED'}  {outcome.title}: {outcome.seen}")
+        text = f"{'ok    ' if outcome.passed else 'FAILED'}  {outcome.title}: {outcome.seen}"
+        click.echo(click.wrap_text(text, width, subsequent_indent=" " * 8))
     if play.phase is not demo.Phase.OVER:
         click.echo("ended before the script did")
         return EXIT_INTERRUPTED

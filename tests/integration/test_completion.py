@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 from conftest import RequireTool
@@ -15,7 +16,7 @@ from integration.terminal import Terminal
 from hotreload import commands
 
 
-def offered(bench: Bench, *words: str) -> list[str]:
+def offered(bench: Bench, *words: str, cwd: Path | None = None) -> list[str]:
     """What is offered for the last of the words."""
     variables = {
         commands.COMPLETE_VARIABLE: "bash_complete",
@@ -23,7 +24,7 @@ def offered(bench: Bench, *words: str) -> list[str]:
         "COMP_CWORD": str(len(words)),
     }
     done = subprocess.run(
-        bench.command(), env={**bench.environment(), **variables}, capture_output=True, text=True, check=True
+        bench.command(), env={**bench.environment(), **variables}, capture_output=True, text=True, check=True, cwd=cwd
     )
     assert done.stderr == ""
     return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
@@ -50,6 +51,23 @@ def test_pids_tell_hosts_of_one_name_apart(bench: Bench) -> None:
 def test_codes(bench: Bench) -> None:
     assert offered(bench, "explain", "E-NO-") == ["E-NO-MANIFEST", "E-NO-HOST", "E-NO-SLOT", "E-NO-PREVIOUS"]
     assert offered(bench, "explain", "lay") == ["E-LAYOUT"]
+
+
+def test_the_past_of_this_project(bench: Bench) -> None:
+    """Names and versions of `history` and `rollback --to` are those of the project that one stands in."""
+    bench.host("game", "game.draw", "game.tick")
+    ids = {}
+    for name, symbol in (("art", "game.draw"), ("rules", "game.tick")):
+        project = bench.work / name
+        project.mkdir()
+        (project / "hotreload.toml").touch()
+        assert bench.call("load", bench.module(1, name, slots={symbol: "1"}), cwd=project).code == 0
+        (entry,) = bench.call("history", "--json", cwd=project).json[0]
+        ids[name] = entry["module"]["build_id"][:8]
+    assert offered(bench, "history", "", cwd=bench.work / "art") == ["art"]
+    assert offered(bench, "rollback", "--to", "", cwd=bench.work / "art") == [ids["art"]]
+    assert offered(bench, "rollback", "--to", "", cwd=bench.work / "rules") == [ids["rules"]]
+    assert sorted(offered(bench, "history", "", cwd=bench.home)) == ["art", "rules"], "everything, outside of all"
 
 
 def test_nothing_runs(bench: Bench) -> None:

@@ -73,6 +73,17 @@ def test_bad_names(name: str) -> None:
         scaffold.check_name(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "near"), [("My Game!", "my-game"), ("3D_View", "d_view"), ("a" * 41, "a" * 40), ("3", "")]
+)
+def test_a_bad_name_comes_with_the_nearest_good_one(name: str, near: str) -> None:
+    with pytest.raises(HotreloadError) as told:
+        scaffold.check_name(name)
+    assert told.value.fix == (f"call it {near}" if near else "")
+    if near:
+        scaffold.check_name(near)
+
+
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "b").write_text("mine")
     with pytest.raises(HotreloadError) as told:
