@@ -81,6 +81,7 @@ struct hr_module {
     bool in_hook;        /* on_unload, or the on_load of a roll back, is running, or it is being unloaded */
     uint8_t unload;      /* HR_MODULE_SAYS_NOTHING ... */
     uint32_t unload_tries; /* scans that found something */
+    const char *kept_for;  /* what the black box has been told why it is not unloaded; null: nothing */
     uint64_t unload_at;    /* CLOCK_MONOTONIC ns: not before */
     uint64_t needed;       /* unload.c's mark: a roll back would commit it again */
     hr_cost cost;

@@ -154,6 +154,7 @@ bool hr_module_finish(hr_module *module) {
 
 void hr_module_retire(hr_module *module, uint64_t epoch, const char *reason) {
     module->state = HR_MODULE_RETIRED;
+    module->kept_for = NULL;
     hr_module_await_grace(module, epoch);
     hr_blackbox_module(module, reason);
 }

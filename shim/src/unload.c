@@ -345,12 +345,32 @@ static void look_at(uint64_t due) {
     __atomic_compare_exchange_n(&unload.due, &none, due, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 }
 
+/* What keeps a module that no scan is asked about, after mark_needed; null: nothing, or it is not asked to go. */
+static const char *kept_for(const hr_module *module) {
+    if (module->state != HR_MODULE_RETIRED || module->retired_at != 0 || module->uses != 0) return NULL;
+    if (module->unload == HR_MODULE_STAYS) return "resident: it asks to stay (HR_UNLOAD_NEVER)";
+    return wanted(module) && module->needed == unload.mark ? "resident: a roll back would bring it back" : NULL;
+}
+
+/* Under hr.lock. */
+static void tell_kept(void) {
+    hr_blackbox_begin();
+    for (hr_module *module = hr.modules; module; module = module->next) {
+        const char *why = kept_for(module);
+        if (why == NULL || why == module->kept_for || module->record == 0) continue;
+        module->kept_for = why;
+        hr_blackbox_module(module, why);
+    }
+    hr_blackbox_end();
+}
+
 static void next_look(void) {
     uint64_t due = 0;
     pthread_mutex_lock(&hr.lock);
     mark_needed();
     for (const hr_module *module = hr.modules; module; module = module->next)
         if (ready(module) && (due == 0 || module->unload_at < due)) due = module->unload_at ? module->unload_at : 1;
+    tell_kept();
     pthread_mutex_unlock(&hr.lock);
     if (due) look_at(due);
 }

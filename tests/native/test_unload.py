@@ -140,6 +140,7 @@ def test_unloads_what_nothing_points_into(world: World) -> None:
     assert (event["module"]["version"], event["us"]["total"] > 0) == (1, True)
     # What a roll back would bring back stays, and does come back; what is older does not.
     assert world.modules()[2]["state"] == "retired"
+    world.until_resident(2, "a roll back would bring it back")
     assert world.host.ask("rollback")["result"] == 0
     assert world.host.ask("call")["result"] == 2
     world.until_unloaded(3)
@@ -232,7 +233,8 @@ def test_a_module_decides_for_itself(world: World) -> None:
     world.load_file(world.built.module(4, "-DSAYS=HR_UNLOAD_NEVER"))
     world.load(5, 6)
     world.until_unloaded(3)
-    assert world.modules()[4]["state"] == "retired" and world.mapped(4)
+    world.until_resident(4, "it asks to stay (HR_UNLOAD_NEVER)")
+    assert world.mapped(4)
 
 
 @pytest.mark.parametrize(
