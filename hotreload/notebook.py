@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
@@ -82,14 +83,20 @@ class Notebook:
     def magic(self, line: str) -> None:
         """Runs one line ``%hotreload COMMAND ...``."""
         words = shlex.split(line)
-        command = self._commands.get(words[0]) if words else None
-        if command is None:
+        if not words:
             _write(USAGE)
             return
         try:
-            command(words[1:])
+            self._command(words[0])(words[1:])
         except HotreloadError as error:
             raise import_module("IPython.core.error").UsageError(_shown(error)) from None
+
+    def _command(self, name: str) -> Callable[[list[str]], None]:
+        if name not in self._commands:
+            close = get_close_matches(name, self._commands, n=1)
+            fix = f"write %hotreload {close[0]}" if close else "%hotreload alone lists them"
+            raise HotreloadError("E-USAGE", f"no such command {name!r}", expected=", ".join(self._commands), fix=fix)
+        return self._commands[name]
 
     def before_cell(self, *_: object) -> None:
         """Brings what was built since the last cell in, and tells what has happened."""

@@ -10,7 +10,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -104,7 +105,7 @@ def print_history(entries: Sequence[Entry], console: Console | None) -> None:
                 f"{clean(each.host.name)} {each.host.pid}", clean(each.module.name), f"v{each.module.version}",
                 each.module.short_id, "yes" if each.retained else "-", changes(each.changes, 2),
             )  # fmt: skip
-        console.print(table)
+        _print(table, console, "KEPT", "HOST", "TIME", "VERSION", "EVENT")
 
 
 def _entry_object(entry: Entry) -> dict[str, Any]:
@@ -132,7 +133,7 @@ def print_hosts(snapshots: Sequence[Snapshot], console: Console | None, *, now: 
                 str(len(each.slots)), str(len(each.modules)), f"{each.residents.bytes / 1024:.0f} KiB",
                 str(each.residents.mappings), count(sum(each.calls)),
             )  # fmt: skip
-        console.print(table)
+        _print(table, console, "MAPPINGS", "GENERATION", "MODULES", "UP", "RESIDENT", "SLOTS")
         for each in snapshots:
             _warn(each, console, f"{clean(each.host.name)} pid {each.host.pid}: ")
 
@@ -175,12 +176,14 @@ def _residents_object(snapshot: Snapshot) -> dict[str, Any]:
 # ---- slots ----
 
 REASONS_SHOWN = 8
+AMPLE = 1000
+"""Columns that no table needs."""
 
 
 _DESCRIBED = {
     "": "not described",
-    "host": "the module does not describe it",
-    "module": "the host does not describe it",
+    "host": "not in the module",
+    "module": "not in the host",
     "checked": "checked",
 }
 
@@ -204,7 +207,7 @@ def print_slots(snapshots: Sequence[Snapshot], console: Console | None) -> None:
                 str(each.calls_on_version(row)), str(each.in_flight[row]), _first_call(slot),
                 *([call_times(*each.times[row])] if timed else []),
             )  # fmt: skip
-        console.print(table)
+        _print(table, console, "IN FLIGHT", "LAYOUT", "FIRST CALL", "ON VERSION", "STATE", "CALLS")
         _print_residents(each, console)
         _warn(each, console)
 
@@ -471,5 +474,31 @@ _WRAPPED = frozenset({"LAYOUT", "SLOT", "MODULE", "HOST", "HOTRELOAD.TOML"})
 def _table(*names: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in names:
-        table.add_column(name, justify="right" if name in _RIGHT else "left", no_wrap=name not in _WRAPPED)
+        justify: JustifyMethod = "right" if name in _RIGHT else "left"
+        table.add_column(name, justify=justify, no_wrap=name not in _WRAPPED, overflow="fold")
     return table
+
+
+def _print(table: Table, console: Console, *expendable: str) -> None:
+    """Prints a table; where the terminal is too narrow for it, without these columns, as many of them as need be. Names
+    in three lines of two letters each help nobody."""
+    ample = console.options.update(max_width=AMPLE)
+    left_out = []
+    for name in expendable:
+        if Measurement.get(console, ample, table).maximum <= console.width:
+            break
+        table = _without(table, name)
+        left_out.append(name)
+    console.print(table)
+    if left_out:
+        text = f"no room for {', '.join(left_out)}: see --json, or a wider terminal"
+        console.print(Text(text, style="dim"), soft_wrap=True)
+
+
+def _without(table: Table, name: str) -> Table:
+    # Not by taking the column out: rich remembers places of columns, for their padding.
+    kept = [column for column in table.columns if column.header != name]
+    found = _table(*(str(column.header) for column in kept))
+    for cells in zip(*(column.cells for column in kept), strict=True):
+        found.add_row(*cells)
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections import deque
 from contextlib import suppress
@@ -80,4 +81,19 @@ def console() -> Console:
 
 
 def _console(stream: io.StringIO | object) -> Console:
-    return Console(file=stream, force_jupyter=False, force_terminal=False, no_color=True, highlight=False, width=WIDTH)  # type: ignore[arg-type]
+    return Console(
+        file=stream,  # type: ignore[arg-type]
+        force_jupyter=False,
+        force_terminal=False,
+        no_color=True,
+        highlight=False,
+        width=_width(),
+    )
+
+
+def _width() -> int:
+    """Of IPython's terminal; a notebook's output is none."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns
+    except (OSError, ValueError, AttributeError):
+        return WIDTH

@@ -22,7 +22,14 @@ PATIENCE = 60.0
 class Terminal:
     """A program on a pseudo-terminal, and the screen that a terminal emulator makes of what it writes."""
 
-    def __init__(self, command: Sequence[str | Path], width: int, height: int, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        width: int,
+        height: int,
+        environment: Mapping[str, str],
+        cwd: Path | None = None,
+    ) -> None:
         self.master, slave = pty.openpty()
         self.screen = pyte.Screen(width, height)
         self.stream = pyte.ByteStream(self.screen)
@@ -37,6 +44,7 @@ class Terminal:
             stdout=slave,
             stderr=slave,
             start_new_session=True,
+            cwd=cwd,
             env={**inherited, "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8", "TZ": "UTC", **environment},
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )

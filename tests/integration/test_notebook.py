@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import INCLUDE, MODULE_FLAGS, require_module
 from documents import reader_environment
+from integration.terminal import Terminal
 
 require_module("nbclient")
 
@@ -144,7 +145,7 @@ def test_what_people_do_in_a_notebook(run: Callable[[list[str]], list[str]]) -> 
     stopped, built, stepped, usage, watch, unknown, refused, threads, unloaded = rest
     assert "rollback" not in stopped, "what a magic has told is not told again by the session"
     assert (built, stepped) == ("", "28000.0")
-    assert usage.count("%hotreload watch PATH...") == 2
+    assert usage.count("%hotreload watch PATH...") == 1 and "no such command 'nonsense'" in usage
     assert watch.startswith("UsageError: E-USAGE") and unknown.startswith("UsageError: E-NO-SLOT")
     assert refused == "TypeError: double x[]: the argument is list, which has no buffer"
     assert (threads, unloaded) == ("[]", "")
@@ -220,6 +221,27 @@ def test_ipython_without_jupyter(environment: dict[str, str], tmp_path: Path) ->
     )  # fmt: skip
     assert done.returncode == 0 and "ipython  pid" in done.stdout and "on" in done.stdout
     assert "E-IO" in done.stdout + done.stderr
+
+
+def test_ipython_on_a_terminal(environment: dict[str, str], tmp_path: Path) -> None:
+    """Tables keep to its width; what is mistyped is told, with the nearest."""
+    declare = DECLARE.partition("x = ")[0]
+    (tmp_path / "begin.py").write_text(f"import hotreload\nimport numpy as np\n{declare}")
+    command = [sys.executable, "-m", "IPython", "--colors=NoColor", "--simple-prompt", "--quick", "-i", "begin.py"]
+    terminal = Terminal(command, 80, 24, environment, cwd=tmp_path)
+    try:
+        terminal.shows("In [1]:")
+        terminal.press("%load_ext hotreload\n")
+        terminal.shows("In [2]:")
+        terminal.press("%hotreload status\n")
+        terminal.shows("In [3]:")
+        at = next(number for number, line in enumerate(terminal.lines) if line.startswith("SLOT "))
+        assert terminal.lines[at + 1].startswith("kernel.step  v0"), terminal.text
+        terminal.press("%hotreload wacth build\n")
+        terminal.shows("no such command 'wacth'")
+        terminal.shows("write %hotreload watch")
+    finally:
+        terminal.close()
 
 
 def test_a_terminal_sees_the_notebook(run: Callable[[list[str]], list[str]]) -> None:

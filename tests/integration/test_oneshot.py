@@ -8,6 +8,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from integration.terminal import Terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -287,3 +288,36 @@ def test_a_reader_that_goes_away_is_no_accident(bench: Bench) -> None:
     )
     os.close(write)
     assert done.stderr == b"" and done.returncode in (0, 1)
+
+
+NAMES = {
+    *("PID", "HOST", "UP", "GENERATION", "SLOTS", "MODULES", "RESIDENT", "MAPPINGS", "CALLS"),
+    *("#", "TIME", "EVENT", "MODULE", "VERSION", "ID", "KEPT", "SLOT"),
+    *("STATE", "LAYOUT", "ON", "IN", "FLIGHT", "FIRST", "CALL"),
+}
+"""Words at the head of a table."""
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_tables_fit_the_terminal(bench: Bench, width: int) -> None:
+    """Numbers and ids are whole, a row is a line, and what has no place is said."""
+    host = bench.host("game", "game.draw", "game.move")
+    assert bench.call("load", bench.module(1, "painter", slots={"game.draw": "1"})).code == 0
+    (entry,) = bench.call("history", "--json").json[0]
+    build_id = entry["module"]["build_id"][:8]
+    for command, wanted in (
+        ("ps", [f"{host.pid}  game"]),
+        ("slots", ["game.draw", "v1", f"painter v1 {build_id}"]),
+        ("history", ["painter", build_id, "game.draw v0→v1"]),
+    ):
+        terminal = Terminal([*bench.command(command)], width, 24, bench.environment(COLUMNS=str(width)), bench.work)
+        try:
+            assert terminal.ended() == 0
+            row = next((line for line in terminal.lines if all(text in line for text in wanted)), "")
+            assert row, terminal.text
+            header = terminal.lines[terminal.lines.index(row) - 1]
+            assert set(header.split()) <= NAMES, "a name is cut"
+            narrow = width < (80 if command == "ps" else 110)
+            assert ("no room for" in terminal.text) == narrow, terminal.text
+        finally:
+            terminal.close()
