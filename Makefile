@@ -22,6 +22,9 @@ BUILT_FROM := pyproject.toml hotreload/__init__.py $(wildcard hotreload/*/__init
 	shim/hotreload.pc.in $(wildcard shim/cmake/*) shim/src shim/include/hotreload \
 	$(wildcard shim/src/*.[ch]) $(wildcard shim/include/hotreload/*.h*)
 
+# An editable install knows the modules by name: one that was added, moved or removed needs it again.
+MODULES := $(VENV)/.modules-$(shell echo $(sort $(wildcard hotreload/*.py hotreload/*/*.py)) | cksum | tr ' ' '-')
+
 C_FLAGS := -std=c11 -Wall -Wextra -Wpedantic -Werror -Ishim/include
 RUST := $(wildcard shim/rust/Cargo.toml)
 RUST_EXAMPLES := $(wildcard examples/*/*/Cargo.toml)
@@ -110,9 +113,12 @@ $(BIN)/python:
 		echo "cannot create $(VENV): install Python's venv module (Debian, Ubuntu: apt-get install python3-venv)" >&2; \
 		exit 1; }
 
+$(MODULES): | $(BIN)/python
+	@rm -f $(VENV)/.modules-*; touch $@
+
 # Without build isolation, which would download the build tools again for every change of a C file. A system without
 # CMake or Ninja gets them from PyPI.
-$(INSTALLED): $(BIN)/python $(BUILT_FROM)
+$(INSTALLED): $(BIN)/python $(BUILT_FROM) $(MODULES)
 	@command -v $(CC) >/dev/null || { echo "install a C compiler (Debian, Ubuntu: apt-get install gcc)" >&2; exit 1; }
 	@test -x $(BIN)/ruff || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'scikit-build-core>=0.10' \
 		'cffi>=1.16' $$(command -v cmake >/dev/null || echo cmake) $$(command -v ninja >/dev/null || echo ninja)

@@ -20,6 +20,7 @@ ASK_SECONDS = 300.0
 COMPLAINT_LINES = 8
 """How much of a failing tool's words is passed on."""
 _NO_HOSTS = re.compile(r"test|bench|example|fuzz|check", re.IGNORECASE)
+_BY_PROJECT = ("CMakeLists.txt", "meson.build")
 _SKIPPED = frozenset({"node_modules", "venv", "__pycache__", "CMakeFiles"})
 _QUERY = "codemodel-v2"
 
@@ -51,21 +52,37 @@ class Project:
 
 
 def recognise(directory: Path) -> Project:
-    """The project in a directory.
+    """The project in a directory, or above it in the same repository.
 
     Raises:
         ConfigError: There is none, or its build tool fails.
     """
     directory = directory.resolve()  # build tools tell resolved paths
-    for names, read in _TOOLS:
-        if any((directory / name).is_file() for name in names):
-            return read(directory)
+    for place in _upwards(directory):
+        for names, read in _TOOLS:
+            if any(_begins(place / name) for name in names):
+                return read(place)
     raise ConfigError(
         "E-CONFIG",
         f"no project is recognised in {directory}",
         expected=", ".join(name for names, _ in _TOOLS for name in names[:1]),
         fix="run it where your project begins, or `hotreload new NAME --lang LANGUAGE` for a new one",
     )
+
+
+def _upwards(directory: Path) -> Sequence[Path]:
+    """The directory and those above it up to the repository's; itself alone where there is no repository."""
+    places = (directory, *directory.parents)
+    top = next((at for at, place in enumerate(places) if (place / ".git").exists()), 0)
+    return places[: top + 1]
+
+
+def _begins(file: Path) -> bool:
+    """Whether a project begins with this file: CMake and Meson have such files in the directories below as well."""
+    if not file.is_file():
+        return False
+    text = file.read_text(encoding="utf-8", errors="replace") if file.name in _BY_PROJECT else "project("
+    return re.search(r"^\s*project\s*\(", text, re.MULTILINE | re.IGNORECASE) is not None
 
 
 def settings(project: Project, host: str | None) -> str:

@@ -13,8 +13,8 @@ from hotreload.config import FILE
 
 HELP = f"""{COMMANDS["init"]}
 
-Cargo workspaces and CMake, Meson and Make projects are recognised, and asked what they build. One file is written,
-hotreload.toml; nothing is ever overwritten.
+Cargo workspaces and CMake, Meson and Make projects are recognised, here or above in the same repository, and asked
+what they build. One file is written, hotreload.toml; nothing is ever overwritten.
 """
 
 

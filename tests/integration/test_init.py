@@ -408,6 +408,16 @@ def test_a_tool_that_fails_says_why(bench: Bench, require_tool: RequireTool) -> 
     assert "host:  build/ringd" in told(bench, project)
 
 
+def test_inside_of_a_project(bench: Bench, require_tool: RequireTool) -> None:
+    """A directory of a project has its CMakeLists.txt too: the project is where it begins."""
+    require_tool("cmake")
+    project = lay(bench, {**CMAKE, "lib/include/README": ""})
+    assert "E-CONFIG" in bench.call("init", cwd=project / "lib").err, "no repository, no looking around"
+    (project / ".git").mkdir()
+    assert f"recognised: CMake project in {project}\n" in told(bench, project / "lib" / "include")
+    assert (project / "hotreload.toml").is_file() and not (project / "lib" / "build").exists()
+
+
 def test_a_cmake_that_fails_says_why(bench: Bench, require_tool: RequireTool) -> None:
     require_tool("cmake")
     project = lay(bench, {"CMakeLists.txt": "project(a C)\nfind_package(nowhere REQUIRED)\n"})
