@@ -48,8 +48,9 @@ def options(function: Function) -> Function:
     return with_options  # type: ignore[return-value]
 
 
-def around(make: Make, asked: Callable[[], Asked]) -> Make:
-    """The same reporter, and beside it the journal and what is asked for at the moment."""
+def around(make: Make, asked: Callable[[], Asked], *, as_json: bool) -> Make:
+    """The same reporter, and beside it the journal and what is asked for at the moment. What goes wrong with these is a
+    note; with JSON, which has no notes, a line on standard error."""
     from hotreload.history import project_of
     from hotreload.reporters.aside import Bell, Hooks, Journal, Notifier
     from hotreload.reporters.several import Several
@@ -57,6 +58,8 @@ def around(make: Make, asked: Callable[[], Asked]) -> Make:
     def both(send: Callable[[Event], None]) -> Reporter:
         def tell(text: str) -> None:
             send(Note(text))
+            if as_json:
+                click.echo(text, err=True)
 
         def hook(kind: EventKind) -> tuple[str, str]:
             if kind is EventKind.SWAP:

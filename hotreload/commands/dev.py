@@ -90,7 +90,7 @@ def command(
 
     begun = reload()
     show = reporter(as_json=as_json, dashboard=dashboard, color=color, editor=read().config.editor)
-    return Runner(begun, aside.around(show, lambda: beside), reload=reload).run()
+    return Runner(begun, aside.around(show, lambda: beside, as_json=as_json), reload=reload).run()
 
 
 def measure(found: config.Found, console: Console | None) -> int:

@@ -69,7 +69,8 @@ def command(
         sources=sources, stay=dashboard, asked=asked, debug_info=debug_info is not False,
     )  # fmt: skip
     return Runner(
-        session, aside.around(reporter(as_json=as_json, dashboard=dashboard, color=color), lambda: beside)
+        session,
+        aside.around(reporter(as_json=as_json, dashboard=dashboard, color=color), lambda: beside, as_json=as_json),
     ).run()
 
 

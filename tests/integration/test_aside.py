@@ -64,6 +64,16 @@ def test_a_failing_hook_is_told_of(bench: Bench) -> None:
     watch.says("on_swap failed with exit code 9")
 
 
+def test_a_failing_hook_is_told_of_beside_json(bench: Bench) -> None:
+    """On standard error: standard output is for events alone."""
+    bench.host()
+    watch = bench.watch("--json", "--on-swap", "echo no such luck; exit 9")
+    bench.put(bench.module(1))
+    watch.errors.find(lambda line: line == "on_swap | no such luck")
+    watch.errors.find(lambda line: line == "on_swap failed with exit code 9")
+    assert watch.event("swap")
+
+
 def test_the_bell_and_the_terminals_notification(bench: Bench) -> None:
     """On a terminal as standard error alone: what goes to standard output stays JSON."""
     bench.host()
