@@ -21,10 +21,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from zlib import crc32
 
-from hotreload.addresses import unit_at
-from hotreload.elf import BadElf, Elf
+from hotreload.elf import BadElf, Elf, names_of_sections
 from hotreload.entries import Entry, Unit, Units
-from hotreload.line_files import files_of
 
 TYPES_MOST = 2000
 """That the functions of one module reach."""
@@ -85,12 +83,14 @@ def carries(path: Path) -> bool:
     """Whether a file has a section of debug info, or names a file that has it; some 50 us. Never raises."""
     try:
         with path.open("rb") as file:
-            elf = Elf(file)
-            if _has_dwarf(elf) or elf.has(".gnu_debuglink"):
+            names = names_of_sections(file)
+            if any(name in names for name in (b".debug_info\0", b".zdebug_info\0", b".gnu_debuglink\0")):
                 return True
-            place = _system_file(elf.build_id) if SYSTEM.is_dir() else None
+            if b".note.gnu.build-id\0" not in names or not SYSTEM.is_dir():
+                return False
+            place = _system_file(Elf(file).build_id)
             return place is not None and place.is_file()
-    except (BadElf, OSError):
+    except (BadElf, OSError, OverflowError, ValueError, struct.error):  # places that no file has
         return False
 
 
@@ -116,15 +116,6 @@ def _linked(elf: Elf, path: Path) -> Path | None:
     return None
 
 
-def _section_of(elf: Elf, end: str = "") -> Callable[[str], bytes]:
-    """How `Units` asks for a section: ``str`` is ``.debug_str``, or ``.zdebug_str``."""
-
-    def section(name: str) -> bytes:
-        return elf.data(f".debug_{name}{end}") or elf.data(f".zdebug_{name}{end}")
-
-    return section
-
-
 class DebugInfo:
     """An open file's types. Questions are answered from the file each time; see `hotreload.type_cache`.
 
@@ -147,14 +138,14 @@ class DebugInfo:
             self.build_id = elf.build_id
             if build_id and self.build_id != build_id:
                 raise NoDebugInfo("the file has changed meanwhile")
-            elf = self._with_debug_info(elf)
+            self._elf = self._with_debug_info(elf)
         except BadElf as error:
             self.close()
             raise NoDebugInfo(f"it cannot be read: {error}") from error
         except BaseException:
             self.close()
             raise
-        self._info = Units(_section_of(elf), self.check_time)
+        self._all_units: Units | None = None
         self._units: dict[Unit, _Unit] = {}
         self._split: dict[Unit, Unit | str] = {}
 
@@ -225,6 +216,12 @@ class DebugInfo:
 
     # ---- units ----
 
+    @property
+    def _info(self) -> Units:
+        if self._all_units is None:
+            self._all_units = Units(self._elf.debug_info(), self.check_time)
+        return self._all_units
+
     def unit_of(self, die: Entry) -> _Unit:
         """The unit that holds an entry."""
         return self._unit(die.unit)
@@ -237,14 +234,14 @@ class DebugInfo:
 
     def _whole(self, unit: Unit) -> Unit | str:
         """A unit, or what was split off from it, in its own file; or why that cannot be read."""
-        if not unit.top.has("dwo_name") or unit.file.skeleton is not None:
+        if not unit.split:
             return unit
         if unit not in self._split:
             self._split[unit] = self._split_off(unit)
         return self._split[unit]
 
     def _split_off(self, unit: Unit) -> Unit | str:
-        name, home = unit.top.text("dwo_name"), unit.top.text("comp_dir")
+        name, home = unit.split, unit.top.text("comp_dir")
         beside = self._path.resolve().parent
         places = [Path(home) / name, beside / name, beside / Path(name).name]
         found = next((place for place in places if place.is_file()), None)
@@ -252,12 +249,10 @@ class DebugInfo:
             package = next((each for each in (beside.glob("*.dwp")) if each.is_file()), None)
             more = f"; {package.name} is a package of such files, which is not read" if package else ""
             return f"its debug info is split off into {name}, which is not there{more}"
-        identity = unit.identity or unit.top.number("dwo_id") or 0
         try:
-            units = Units(_section_of(self._open(found), ".dwo"), self.check_time)
-            for each in units:
-                if not each.is_type and (each.identity or each.top.number("dwo_id") or 0) == identity:
-                    units.skeleton = unit
+            info = self._open(found).debug_info(".dwo", addresses=unit.file.info.debug_addr_sec)
+            for each in Units(info, self.check_time, skeleton=unit):
+                if not each.is_type and each.identity == unit.identity:
                     return each
         except (BadElf, NoDebugInfo) as error:
             return f"its debug info is split off into {name}: {error}"
@@ -266,7 +261,7 @@ class DebugInfo:
     # ---- questions ----
 
     def _of_functions(self, addresses: frozenset[int]) -> tuple[Definition, ...]:
-        held = {unit for address in addresses if (unit := unit_at(self._info, address))}
+        held = {unit for address in addresses if (unit := self._info.running_at(address))}
         if not held:
             raise NoDebugInfo("its slots' functions have no debug info: compile them with -g")
         units: dict[_Unit, None] = {}
@@ -304,7 +299,8 @@ class DebugInfo:
             self.check_time()
             if unit.file not in needles:
                 needles[unit.file] = self._needles(unit.file, outer)
-            if not self._mentions(unit, needles[unit.file]):
+            looked_for = needles[unit.file]
+            if looked_for is not None and not unit.mentions(looked_for):
                 continue
             for die in self._unit(unit).named(outer):
                 for definition, _ in self.unit_of(die).definitions(die):
@@ -344,17 +340,6 @@ class DebugInfo:
                 at = data.find(ended, at + 1)
         return tuple(needles)
 
-    def _mentions(self, unit: Unit, needles: tuple[bytes, ...] | None) -> bool:
-        if needles is None or unit.offset_size != 4:
-            return True
-        file = unit.file
-        if file.skeleton is not None or unit.top.has("str_offsets_base"):  # the places are in a table, by number
-            texts, base = file.section("str_offsets"), unit.texts_base
-            end = base - 4 + int.from_bytes(texts[base - 8 : base - 4], "little") if unit.version >= 5 else len(texts)
-            if any(texts.find(needle, base, end) >= 0 for needle in needles):
-                return True
-        return any(unit.data.find(needle, unit.begin, unit.end) >= 0 for needle in needles)
-
 
 # ---- one unit ----
 
@@ -368,7 +353,7 @@ _POINTERS = frozenset({"pointer_type", "reference_type", "rvalue_reference_type"
 _CAST = _TYPES.keys() - {"enumeration_type"}
 _SILENT = frozenset(f"{name}_type" for name in ("const", "volatile", "restrict", "atomic", "immutable", "packed"))
 _SCOPES = frozenset({"namespace", "module"})
-_BOEntryS = frozenset({"lexical_block", "inlined_subroutine", "try_block", "catch_block"})
+_BODIES = frozenset({"lexical_block", "inlined_subroutine", "try_block", "catch_block"})
 _SYSTEM_PARTS = ("/usr/include/", "/usr/lib/", "/usr/local/include/", "/lib/gcc/", "/.rustup/", "/.cargo/registry/")
 _SYSTEM_SCOPES = frozenset({"std", "__gnu_cxx", "__cxxabiv1"})
 _SYSTEM_CRATES = frozenset({"core", "std", "alloc", "hashbrown", "hotreload", "libc"})
@@ -547,7 +532,7 @@ class _Unit:
                 target = self._target(child)
                 if target is not None and target.tag in _POINTERS:
                     self._add(found, self._target(target))
-            elif child.tag in _BOEntryS:
+            elif child.tag in _BODIES:
                 self._body(child, found, seen)
 
     # ---- which types count ----
@@ -558,7 +543,7 @@ class _Unit:
         if number is None:
             return "", False
         if self._files is None:
-            self._files = [_judged(*each) for each in files_of(self._unit)]
+            self._files = [_judged(*each) for each in self._unit.files()]
         return self._files[number] if number < len(self._files) else ("", False)
 
     def is_system(self, die: Entry) -> bool:
@@ -836,7 +821,7 @@ def _place(member: Entry) -> int | None:
     if found is None:
         return 0
     if isinstance(found, int):
-        return found
+        return int(found)
     if found[:1] == b"\x23":  # DW_OP_plus_uconst
         return sum((byte & 0x7F) << 7 * i for i, byte in enumerate(found[1:]))
     return None

@@ -17,6 +17,7 @@ import pytest
 from hotreload import __version__, commands, errors
 
 HEAVY = {
+    "elftools",
     "click",
     "rich",
     "watchdog",

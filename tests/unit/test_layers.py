@@ -42,9 +42,7 @@ ARROWS: dict[str, set[str]] = {
     "doctor": {"hosts", "mounts", "native", "sources"},
     "elf": set(),
     "entries": set(),
-    "addresses": {"entries"},
-    "line_files": {"entries"},
-    "dwarf": {"addresses", "elf", "entries", "line_files"},
+    "dwarf": {"elf", "entries"},
     "host_files": {"dwarf", "elf"},
     "type_cache": {"dwarf", "elf"},
     "debug_types": {"dwarf", "host_files", "native", "type_cache"},
@@ -116,6 +114,7 @@ ARROWS: dict[str, set[str]] = {
 OWNERS = {
     "_shim": {"native"},
     "cffi": set[str](),
+    "elftools": {"elf", "entries"},
     "click": {"commands", "manual"},
     "markdown_it": {"manual"},
     "prometheus_client": {"metrics"},

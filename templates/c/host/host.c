@@ -19,12 +19,14 @@ static int32_t tick_fallback(void *opaque, const void *input, void *output) {
 }
 
 static hr_slot slot_tick = HR_SLOT("@NAME@.tick", tick_fallback);
+HR_HOST_LAYOUT(layout, SHARED_TYPES, SHARED_SLOTS)
 
 int main(void) {
     state self = {0};
     hr_failure failure = {0};
     hr_set_context(NULL, &self);
-    if (hr_declare(NULL, &slot_tick) != HR_OK || hr_serve(NULL, "@NAME@", 0, &failure) != HR_OK) {
+    if (hr_declare(NULL, &slot_tick) != HR_OK || hr_declare_layout(NULL, &layout, &failure) != HR_OK ||
+        hr_serve(NULL, "@NAME@", 0, &failure) != HR_OK) {
         fprintf(stderr, "@NAME@: %s %s\n", failure.reason, failure.fix);
         return 1;
     }

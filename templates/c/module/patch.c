@@ -16,3 +16,4 @@ static int32_t on_tick(void *opaque, const void *input, void *output) {
 
 /* The number is yours to choose; hotreload counts the versions of each slot by itself. */
 HR_MODULE("@NAME@", 1, HR_PATCH("@NAME@.tick", on_tick))
+HR_MODULE_LAYOUT(SHARED_TYPES, SHARED_SLOTS)
