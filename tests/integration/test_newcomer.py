@@ -113,6 +113,20 @@ def test_python_sources_that_are_named_are_built_and_start_their_host_again(benc
     assert dev.interrupt() == 130
 
 
+def test_what_a_cpp_patch_throws_leaves_its_host(bench: Bench) -> None:
+    assert bench.call("new", "first", "--lang", "cpp").code == 0
+    dev = bench.dev(bench.work / "first", "--plain", **WARNINGS_ARE_ERRORS)
+    dev.output.find(re.compile(r"count=\d+ step=\+10\b").search, patience=FIRST_BUILD_SECONDS)
+    patch = bench.work / "first" / "patch.cpp"
+    good = patch.read_text(encoding="utf-8")
+    patch.write_text(good.replace("    return STEP;", '    throw "an edit";'), encoding="utf-8")
+    at = dev.output.find(re.compile(r"first: first\.tick returned status -\d+").search, patience=FIRST_BUILD_SECONDS)
+    patch.write_text(good.replace("STEP = 10;", "STEP = 500;"), encoding="utf-8")
+    again = dev.output.find(re.compile(r"count=\d+ step=\+500\b").search, at, patience=FIRST_BUILD_SECONDS)
+    assert not [line for line in dev.output.lines[at:again] if "exited" in line], "it is the same host"
+    assert dev.interrupt() == 130
+
+
 def readme_commands(project: Path) -> list[str]:
     """What the project's own README says to type."""
     return re.findall(r"^    (.*?)(?: +#.*)?$", (project / "README.md").read_text(encoding="utf-8"), re.MULTILINE)

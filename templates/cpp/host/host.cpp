@@ -25,8 +25,12 @@ int main() try {
     slot_tick.declare();
     hotreload::serve("@NAME@");
     for (;;) {
-        auto step = slot_tick(state);
-        std::cout << "count=" << state.count << " step=" << std::showpos << step << std::noshowpos << std::endl;
+        try {
+            auto step = slot_tick(state);
+            std::cout << "count=" << state.count << " step=" << std::showpos << step << std::noshowpos << std::endl;
+        } catch (const hotreload::call_failed &failed) { // what an edit throws: the next one may be better
+            std::cerr << "@NAME@: " << failed.what() << '\n';
+        }
         std::this_thread::sleep_for(std::chrono::milliseconds(100));
     }
 } catch (const std::exception &error) {
