@@ -77,7 +77,7 @@ bench: $(INSTALLED) ## Measure calls, latency and start-up, as ratios within thi
 	done
 
 .PHONY: bad-patches
-bad-patches: $(INSTALLED) ## Load forty bad patches into hosts, with the guard, on trial, without, and over cr.h; writes tests/bench/BAD_PATCHES.md
+bad-patches: $(INSTALLED) ## Load 41 bad patches into hosts, with the guard, on trial, without, and over cr.h; writes tests/bench/BAD_PATCHES.md
 	$(BIN)/python tests/bench/bad_patches.py --write
 
 .PHONY: bench-peers

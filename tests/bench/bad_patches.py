@@ -55,7 +55,7 @@ with `--trial`, and with neither; and, built as a plugin, into the same host wri
 `make bad-patches`; nothing in it is told that was not seen in that run. All patches return what the host's own function
 returns, so that a trial meets the fault itself and not another status. What the guard lets through has done its harm
 within the rules: it wrote over memory that was its to write to, or ended the process as it may. What the trial lets
-through does harm that its one call does not show: later, in another thread, or in silence. With neither, a load that
+through does harm that its few calls do not show: later, in another thread, or in silence. With neither, a load that
 never returns is given up by the command after 30 seconds.
 
 """
