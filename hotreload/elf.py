@@ -124,15 +124,39 @@ def names_of_sections(file: BinaryIO) -> bytes:
     Raises:
         OSError, OverflowError, ValueError, struct.error: The file makes no sense.
     """
+    headers, index = _section_headers(file)
+    return _read(file, headers[index][4:6]) if index < len(headers) else b""
+
+
+def names_of_symbols(file: BinaryIO) -> bytes:
+    """Those that the loader sees, each with a zero behind it; as quick, and as `names_of_sections` otherwise."""
+    headers, _ = _section_headers(file)
+    return b"".join(_read(file, each[4:6]) for each in headers if each[1] == _TEXTS and each[2] & _LOADED)
+
+
+_SECTION = struct.Struct("<IIQQQQIIQQ")
+_TEXTS, _LOADED = 3, 2
+"""SHT_STRTAB, SHF_ALLOC"""
+_TEXTS_MOST = 1 << 24
+
+
+def _section_headers(file: BinaryIO) -> tuple[list[tuple[int, ...]], int]:
+    """All headers, and the number of the one with their names."""
+    file.seek(0)
     head = file.read(64)
     if head[:6] != b"\x7fELF\x02\x01":
-        return b""
+        return [], 0
     (table,) = struct.unpack_from("<Q", head, 0x28)
-    size, _, index = struct.unpack_from("<HHH", head, 0x3A)
-    file.seek(table + index * size)
-    offset, length = struct.unpack_from("<QQ", file.read(64), 24)
+    _, count, index = struct.unpack_from("<HHH", head, 0x3A)
+    file.seek(table)
+    raw = file.read(count * _SECTION.size)
+    return list(_SECTION.iter_unpack(raw[: len(raw) // _SECTION.size * _SECTION.size])), index
+
+
+def _read(file: BinaryIO, place: tuple[int, ...]) -> bytes:
+    offset, length = place
     file.seek(offset)
-    return file.read(min(length, 65536))
+    return file.read(min(length, _TEXTS_MOST))
 
 
 def identity(path: Path) -> tuple[int, ...]:

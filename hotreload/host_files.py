@@ -3,6 +3,7 @@ loader would find them. The system's are left out, and so are patch modules, whi
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from hotreload.dwarf import carries
-from hotreload.elf import BadElf, Elf, identity
+from hotreload.elf import BadElf, Elf, identity, names_of_symbols
 
 LIBRARIES_MOST = 256
 SILENT = "it has no debug info"
@@ -48,9 +49,9 @@ def _reason(path: Path, _: tuple[int, ...]) -> str | None:
     """Of a library as it is now; None: it is left out. Kept, as a host is asked about with every build."""
     try:
         with path.open("rb") as file:
-            if b"\0HOTPATCH_MODULE_V1\0" in Elf(file).data(".dynstr"):
+            if b"\0HOTPATCH_MODULE_V1\0" in names_of_symbols(file):
                 return None
-    except (BadElf, OSError):
+    except (OSError, OverflowError, ValueError, struct.error):
         return None  # a file of another kind that is mapped as code
     return "" if carries(path) else SILENT
 
