@@ -713,10 +713,13 @@ class Draft:
         self.note(f"the host that was started here {how}{again}")
 
     def child_absent(self, event: ChildAbsent) -> None:
-        if self.state.child:
-            self.put(child=replace(self.state.child, restarting=False))
-            again = "; it is tried again after the next good build" if self.state.build else ""
-            self.note(f"{event.reason}{again}")
+        child, build = self.state.child, self.state.build
+        if child is None:
+            return
+        self.put(child=replace(child, restarting=False))
+        # Without a good build there is nothing to start yet, which its errors explain.
+        if child.restarting or build is None or build.phase is not BuildPhase.FAILED:
+            self.note(event.reason + ("; it is tried again after the next good build" if build else ""))
 
     def host_outdated(self, event: HostOutdated) -> None:
         """Not while a build of ours runs or after one that failed: its end decides, or that of its correction."""

@@ -193,6 +193,19 @@ def test_a_host_that_cannot_be_started_is_told() -> None:
     assert "host cannot be started" in world.state.records[-1].reason and not world.child.restarting
 
 
+def test_a_host_that_was_never_built_is_not_missed() -> None:
+    """What the build's errors explain is not told again after each; that a good build brings no program is."""
+    world = World()
+    world.tell(Rebuild(), BuildEnded(1, 1.0), ChildAbsent("host cannot be started"))
+    assert "E-BUILD" in [each.code for each in world.state.records]
+    assert "cannot be started" not in world.state.records[-1].reason
+    world.tell(RestartHost(), ChildAbsent("host cannot be started"))
+    assert "cannot be started" in world.state.records[-1].reason, "who asks is answered"
+    world = World()
+    world.tell(Rebuild(), BuildEnded(0, 1.0), ChildAbsent("host cannot be started"))
+    assert "cannot be started" in world.state.records[-1].reason
+
+
 # ---- phases, problems ----
 
 
