@@ -410,7 +410,8 @@ def _trouble(phase: Phase, scene: Scene, record: Record) -> str:
 
 def _summary(record: Record) -> str:
     changes = ", ".join(f"{c.symbol} v{c.before}→v{c.after}" for c in record.changes if c.before != c.after)
-    total = f"{record.us['total'] / 1000:.1f} ms" if "total" in record.us else ""
+    spent = record.us.get("total", 0) / 1000
+    total = f"{spent:.{2 if spent < 10 else 0}f} ms" if "total" in record.us else ""
     parts = (record.kind.value, record.code if failed(record.code) else "", changes, total)
     return " ".join(part for part in parts if part)
 

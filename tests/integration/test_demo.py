@@ -294,6 +294,7 @@ def test_demo(name: str, env: dict[str, str], scratch: Path, runtime_home: Path,
     assert done.stderr == ""
     passed = re.findall(r"^ok +(.*?): ", done.stdout, re.MULTILINE)
     assert passed == [scene.title for scene in demo.scenes(EXAMPLES[name])]
+    assert not re.search(r" 0(\.0+)? ms;", done.stdout), "a time of nothing"
     if EXAMPLES[name].build[0] == "make":  # cargo may have to compile what it has never seen
         assert time.monotonic() - began < 60
     assert list(scratch.iterdir()) == []
