@@ -38,6 +38,8 @@
 #define HANDLER_BYTES 4096u  /* of it, at most, below the frame of the signal's handler */
 #define STACK_LEAST 8192u    /* an alternate stack of the host that is smaller is replaced while the thread is ours */
 #define TICK_MS 20
+#define ABSENT_MS 500        /* a watchdog that did not look for so long was stopped, and all others with it, */
+#define PRESENT_MS 100       /* but for so long at most: on a machine where it is always late, hangs end all the same */
 #define OUTSIDE_TRIES 25     /* ticks for which a hang is not unwound while it is outside of the module's own code */
 #define PATIENCE_MS 2000     /* how long a caller waits for the roll back before it goes on without */
 #define HANDLERS_KEPT 8
@@ -101,7 +103,8 @@ static struct {
     hr_probation **records;  /* atomic: one list a slot, newest first */
     hr_probation *under_way; /* under hr.lock */
     hr_module *condemned;    /* atomic: those that wait for the watchdog */
-    uint64_t hang_ns;        /* the watchdog's */
+    uint64_t hang_ns;        /* the watchdog's, */
+    uint64_t looked;         /* and when it has looked at the threads last */
     uint32_t *exclusive;     /* atomic: bytes of state, one a slot */
     int hang_signal;
     struct sigaction before[SIGNAL_COUNT][HANDLERS_KEPT];
@@ -808,10 +811,19 @@ static void look_at_thread(guard_thread *thread, uint64_t now, uint64_t limit) {
     }
 }
 
+/* Time in which the whole process stood still (SIGSTOP, a debugger) is nobody's: frames are as old as they were. */
+static void forgive(guard_thread *thread, uint64_t absence) {
+    for (uint32_t i = 0; i < DEPTH; i++) thread->since[i] += absence;
+}
+
 /* Whether any thread is in a frame. */
 static bool look_at_threads(void) {
     bool busy = false;
-    uint64_t now = hr_monotonic_ns();
+    uint64_t now = hr_monotonic_ns(), absence = now - guard.looked;
+    guard.looked = now;
+    if (absence >= ABSENT_MS * UINT64_C(1000000))
+        for (guard_thread *each = __atomic_load_n(&guard.threads, __ATOMIC_ACQUIRE); each; each = each->next)
+            forgive(each, absence - PRESENT_MS * UINT64_C(1000000));
     for (guard_thread *each = __atomic_load_n(&guard.threads, __ATOMIC_ACQUIRE); each; each = each->next) {
         if (guard.hang_signal) look_at_thread(each, now, guard.hang_ns);
         busy |= __atomic_load_n(&each->depth, __ATOMIC_RELAXED) != 0;

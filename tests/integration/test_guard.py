@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,34 @@ def test_a_call_that_waits_for_too_long_hangs(bench: Bench, wait: str) -> None:
     crash = watch.event("crash", version=1, code="E-HANG")
     assert "wait_long" in crash["fault"]["at"] and crash["fault"]["restored"] > 0, crash
     host.runs(a=0)
+    host.check_state()
+
+
+WORK = """
+#include <time.h>
+static int work(void) {
+    struct timespec now;
+    for (clock_t end = clock() + CLOCKS_PER_SEC / 10; clock() < end;) clock_gettime(CLOCK_MONOTONIC, &now);
+    return 1;
+}
+"""
+
+
+def test_a_host_that_is_stopped_does_not_hang(bench: Bench) -> None:
+    """By Ctrl-Z, or in a debugger, in the middle of a call: time goes on, and nobody works."""
+    host = bench.host("game", "a")
+    watch = bench.watch("--hang-seconds", "1.5")
+    watch.event("attach")
+    bench.put(bench.module(1, slots={"a": "work()"}, extra=WORK))
+    watch.event("swap", version=1)
+    for _ in range(2):
+        time.sleep(0.3)
+        host.process.send_signal(signal.SIGSTOP)
+        time.sleep(2.5)
+        host.process.send_signal(signal.SIGCONT)
+    host.runs(a=1)
+    time.sleep(1)
+    assert not watch.events("crash"), watch.events("crash")
     host.check_state()
 
 
