@@ -287,6 +287,8 @@ class Units:
         self.skeleton = skeleton
         self._known: dict[int, Unit] = {}
         self._signatures: dict[int, int] | None = None
+        self._table: Any = None
+        """Which unit is where; False where there is no such table. Read once: functions are asked for one by one."""
 
     def section(self, name: str) -> bytes:
         """``.debug_<name>``; empty where there is none."""
@@ -320,8 +322,9 @@ class Units:
 
     def running_at(self, address: int) -> Unit | None:
         """The unit of the function at an address: by the table made for that, else by the units' own words."""
-        table = self.info.get_aranges()
-        place = table.cu_offset_at_addr(address) if table else None
+        if self._table is None:
+            self._table = self.info.get_aranges() or False
+        place = self._table.cu_offset_at_addr(address) if self._table else None
         if place is not None:
             return self._unit(self.info.get_CU_at(place), 0)
         for unit in self:
