@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST_ARGS ?=
-MUTATIONS ?= 200000
+MUTANTS ?= 200000
 SECONDS ?= 60
 # Zig, 100 MB, for the tests that are skipped without it: EXTRAS=dev,zig
 EXTRAS ?= dev
@@ -94,9 +94,9 @@ bench-baseline: ## Renew the instruction counts that the tests compare with (wan
 sanitize: ## Run the native tests under ThreadSanitizer, AddressSanitizer and UBSan
 	bash tests/native/sanitize.sh
 
-fuzz: $(INSTALLED) ## Fuzz preflight, layouts, the wire and the black box, SECONDS=60 each, then MUTATIONS=200000 modules (wants clang)
+fuzz: $(INSTALLED) ## Fuzz preflight, layouts, the wire and the black box, SECONDS=60 each, then MUTANTS=200000 damaged modules (wants clang)
 	$(BIN)/python tests/native/fuzz/run.py --seconds $(SECONDS)
-	MUTATIONS=$(MUTATIONS) $(BIN)/python -m pytest tests/native -k mutation $(PYTEST_ARGS)
+	MUTANTS=$(MUTANTS) $(BIN)/python -m pytest tests/native/test_preflight.py -k random_damage $(PYTEST_ARGS)
 
 docs: $(INSTALLED) ## Build the manual into build/docs, with references of CLI, C and Rust, and check its links
 	$(BIN)/python -m hotreload.manual build/docs

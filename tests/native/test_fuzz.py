@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import cbuild
@@ -97,3 +98,27 @@ def test_events_of_a_box_that_counts_to_the_end_of_numbers(shim: cbuild.Shim, tm
     """Found by the fuzzer: the reader went round for ever."""
     endless = corpus.endless(corpus.boxes()["sound"])
     assert codes(shim, "box", {"endless": endless}, tmp_path) == {"endless": ["ok"]}
+
+
+# ---- make fuzz ----
+
+
+def test_make_fuzz_runs_what_there_is() -> None:
+    """All targets, then tests that exist: with a name that none has it would end with an error after all its work."""
+    environment = {name: value for name, value in os.environ.items() if "MAKE" not in name and name != "PYTEST_ARGS"}
+    said = subprocess.run(
+        ["make", "-n", "fuzz"], cwd=cbuild.ROOT, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    (fuzzing,) = re.findall(r"python (tests/native/fuzz/run.py) --seconds 60", said)
+    (chosen,) = re.findall(r"MUTANTS=200000 \S+ -m pytest (.*)", said)
+    assert (cbuild.ROOT / fuzzing).is_file()
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *chosen.split()]
+    done = subprocess.run(command, cwd=cbuild.ROOT, capture_output=True, text=True, check=True)
+    assert "test_random_damage_never_kills_the_loader" in done.stdout
+
+
+def test_a_target_under_the_fuzzer(require_tool: Callable[..., Path], tmp_path: Path) -> None:
+    require_tool("clang")
+    command = [sys.executable, "tests/native/fuzz/run.py", "layout", "--seconds", "1", "--keep", str(tmp_path)]
+    done = subprocess.run(command, cwd=cbuild.ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and re.search(r"layout +1 s +[1-9][\d,]* inputs .* nothing found", done.stdout), done

@@ -36,7 +36,8 @@ pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or os.uname().machine != "x86_64", reason="the modules built here are for Linux on x86-64"
 )
 
-MUTANTS = 20_000
+MUTANTS = int(os.environ.get("MUTANTS", "20000"))
+"""More for `make fuzz`."""
 LINKERS = ("bfd", "gold", "lld", "mold")
 
 C_MODULE = """
@@ -1040,7 +1041,7 @@ def report(capsys: pytest.CaptureFixture[str], counts: dict[str, int]) -> None:
 def test_random_damage_never_kills_the_loader(
     victims: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """20,000 mutants; each that preflight accepts is opened in a child, which loads it or gets a message.
+    """Of 20,000 mutants each that preflight accepts is opened in a child, which loads it or gets a message.
 
     Mutants with damaged machine code are counted as "repaired" (their code is put back first) or, when nothing else is
     damaged, as "code-only"; no other mutant is exempt.
@@ -1048,8 +1049,8 @@ def test_random_damage_never_kills_the_loader(
     counts = run_mutations(mutations(tmp_path, "-O2"), "open", victims, tmp_path)
     report(capsys, counts)
     assert (counts["mutants"], counts["failed"]) == (MUTANTS, 0)
-    assert counts["loaded"] > 3000  # a preflight that refuses everything would pass otherwise
-    assert min(counts[code] for code in ("E-NOT-ELF", "E-ARCH", "E-TRUNCATED", "E-ABI", "E-MANIFEST")) > 10
+    assert counts["loaded"] > MUTANTS * 0.15  # a preflight that refuses everything would pass otherwise
+    assert min(counts[code] for code in ("E-NOT-ELF", "E-ARCH", "E-TRUNCATED", "E-ABI", "E-MANIFEST")) > MUTANTS / 2000
 
 
 @pytest.mark.slow
