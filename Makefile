@@ -16,14 +16,13 @@ EXTRAS ?= dev
 # Files of tests that run at a time; they wait more than they compute.
 JOBS ?= $(shell echo $$(($$(nproc) + 1)))
 
-# The C sources also by their directories, whose time changes when a file is added or removed. Packages, because an editable
-# installation remembers which names are files.
-BUILT_FROM := pyproject.toml hotreload/__init__.py $(wildcard hotreload/*/__init__.py hotreload/*/*/__init__.py) shim/CMakeLists.txt shim/cffi_build.py shim/hotreload.map \
+# The C sources also by their directories, whose time changes when a file is added or removed.
+BUILT_FROM := pyproject.toml hotreload/__init__.py shim/CMakeLists.txt shim/cffi_build.py shim/hotreload.map \
 	shim/hotreload.pc.in $(wildcard shim/cmake/*) shim/src shim/include/hotreload \
 	$(wildcard shim/src/*.[ch]) $(wildcard shim/include/hotreload/*.h*)
 
 # An editable install knows the modules by name: one that was added, moved or removed needs it again.
-MODULES := $(VENV)/.modules-$(shell echo $(sort $(wildcard hotreload/*.py hotreload/*/*.py)) | cksum | tr ' ' '-')
+MODULES := $(VENV)/.modules-$(shell echo $(sort $(wildcard hotreload/*.py hotreload/*/*.py hotreload/*/*/*.py)) | cksum | tr ' ' '-')
 
 C_FLAGS := -std=c11 -Wall -Wextra -Wpedantic -Werror -Ishim/include
 RUST := $(wildcard shim/rust/Cargo.toml)
