@@ -1,4 +1,4 @@
-/* What the shim's files share. The arrows: registry, module -> dispatch -> shards, reclaim -> blackbox -> platform. */
+/* What the shim's files share. The arrows: registry, commit, rollback -> dispatch -> shards, reclaim -> blackbox -> platform. */
 #ifndef HOTRELOAD_INTERNAL_H
 #define HOTRELOAD_INTERNAL_H
 

@@ -721,3 +721,14 @@ def test_types_of_descriptions_survive_being_packed(workshop: Workshop) -> None:
     again = native.layouts(native.packed(types)).types
     assert again == types and isinstance(again[0], LayoutType)
     assert any(each.number == "f64" for each in again[3].fields)
+
+
+def test_whether_a_file_carries_debug_info_is_seen_without_elftools(workshop: Workshop) -> None:
+    """It is asked in the watching process, on the way of a swap: of a stripped module with a build id, too."""
+    bare = workshop.module(header(FIELDS), "-g0", "-Wl,--build-id")
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom hotreload import dwarf\ndwarf.SYSTEM = Path('/usr')\n"
+        "told = dwarf.carries(Path(sys.argv[1]))\nprint(told, 'elftools' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, bare], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
